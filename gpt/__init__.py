@@ -1,0 +1,1 @@
+"""A GPT, its tokenizers and data, and how it is trained."""

@@ -1,0 +1,89 @@
+"""What a model is made of, as one small record that is saved beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a decoder-only transformer.
+
+    Args:
+        vocab_size: the number of tokens, rows of the embedding.
+        context: the longest sequence, in tokens.
+        width: the size of a token's vector (d_model).
+        layers: the number of blocks.
+        heads: attention heads; they divide the width.
+        positions: ``"learned"`` (GPT-2) or ``"sinusoidal"`` (Vaswani et al. 2017, section 3.5).
+        activation: of the feed-forward layer: ``"gelu"``, ``"gelu_tanh"`` (GPT-2) or ``"relu"``.
+        bias: whether linear and normalisation layers have biases.
+        tied: whether the output layer uses the token embedding's weights (Press & Wolf 2017).
+        dropout: the probability, in training, of dropping embeddings, attention weights and
+            each sublayer's output.
+        init: ``"gpt2"`` (normal, std 0.02, residual projections scaled down with depth) or
+            ``"torch"`` (what PyTorch's layers start with).
+
+    Raises:
+        ValueError: a value is out of range; the sentence says which and why.
+
+    >>> GPTConfig(vocab_size=65, context=64, width=128, layers=4, heads=4).head_size
+    32
+    """
+
+    vocab_size: int
+    context: int = 64
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    positions: str = "learned"
+    activation: str = "gelu"
+    bias: bool = True
+    tied: bool = True
+    dropout: float = 0.0
+    init: str = "gpt2"
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context", "width", "layers", "heads"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if self.width % self.heads:
+            raise ValueError(
+                f"{self.heads} heads do not divide the width {self.width}; "
+                f"numbers of heads that do: {_divisors(self.width)}"
+            )
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise ValueError(f"sinusoidal positions need an even width, not {self.width}")
+        for name, allowed in (
+            ("positions", ("learned", "sinusoidal")),
+            ("activation", ("gelu", "gelu_tanh", "relu")),
+            ("init", ("gpt2", "torch")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> GPTConfig:
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise ValueError(f"the model's config has unknown fields: {', '.join(unknown)}")
+        return cls(**fields)
+
+
+def _divisors(n: int) -> str:
+    return ", ".join(str(d) for d in range(1, min(n, 64) + 1) if n % d == 0)

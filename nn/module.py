@@ -1,0 +1,267 @@
+"""Module, the base of all layers, and Parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tensorgrad
+from tensorgrad import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that a module trains: a leaf that requires grad.
+
+    >>> import tensorgrad
+    >>> Parameter(tensorgrad.zeros(2)).requires_grad
+    True
+    """
+
+    def __init__(self, data: Tensor, requires_grad: bool = True) -> None:
+        super().__init__(data.detach(), requires_grad)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Module:
+    """A function with parameters: assign Parameters, Modules and buffers as attributes, and
+    define ``forward``.
+
+    >>> import nn, tensorgrad
+    >>> layer = nn.Linear(3, 2)
+    >>> layer(tensorgrad.zeros(5, 3)).shape
+    (5, 2)
+    >>> [name for name, _ in layer.named_parameters()]
+    ['weight', 'bias']
+    """
+
+    training: bool
+    _parameters: dict[str, Parameter | None]
+    _buffers: dict[str, Tensor | None]
+    _modules: dict[str, Module | None]
+    _transient: set[str]
+
+    def __init__(self) -> None:
+        fields = self.__dict__
+        fields["training"] = True
+        fields["_parameters"], fields["_buffers"], fields["_modules"] = {}, {}, {}
+        fields["_transient"] = set()  # buffers that are not part of the state
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} does not define forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- attributes -------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_modules" not in self.__dict__:
+            raise AttributeError(f"call super().__init__() in {type(self).__name__}.__init__ first")
+        kinds = (self._parameters, self._modules, self._buffers)
+        if isinstance(value, Parameter):
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self._drop(name)
+            self._modules[name] = value
+        elif any(name in kind for kind in kinds):
+            kind: dict = next(kind for kind in kinds if name in kind)
+            if value is not None and not (kind is self._buffers and isinstance(value, Tensor)):
+                wanted = "a Tensor" if kind is self._buffers else "a Parameter or Module"
+                raise TypeError(f"{name} must stay {wanted} or None, got {type(value).__name__}")
+            kind[name] = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        for kind in ("_parameters", "_modules", "_buffers"):
+            members = self.__dict__.get(kind, {})
+            if name in members:
+                return members[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        if not self._drop(name):
+            object.__delattr__(self, name)
+
+    def _drop(self, name: str) -> bool:
+        found = False
+        for kind in (self.__dict__, self._parameters, self._modules, self._buffers):
+            if name in kind:
+                del kind[name]
+                found = True
+        return found
+
+    def register_parameter(self, name: str, value: Parameter | None) -> None:
+        """Add a parameter, or None to reserve its name."""
+        self._drop(name)
+        self._parameters[name] = value
+        if value is not None and value.name is None:
+            value.name = name
+
+    def register_buffer(self, name: str, value: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that is not trained; in the ``state_dict`` if ``persistent``."""
+        self._drop(name)
+        self._buffers[name] = value
+        if not persistent:
+            self._transient.add(name)
+
+    # --- walking ----------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        for name, child in self._modules.items():
+            if child is not None:
+                yield name, child
+
+    def children(self) -> Iterator[Module]:
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = ""
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, each once."""
+        memo = set() if memo is None else memo
+        if self not in memo:
+            memo.add(self)
+            yield prefix, self
+            for name, child in self.named_children():
+                yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        for _, module in self.named_modules():
+            yield module
+
+    def _named(self, kind: str, repeated: bool) -> Iterator[tuple[str, Module, str, Any]]:
+        """(full name, owner, own name, tensor) of all parameters or buffers."""
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, value in getattr(module, kind).items():
+                if value is not None and (repeated or id(value) not in seen):
+                    seen.add(id(value))
+                    yield f"{prefix}.{name}" if prefix else name, module, name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter) pairs; a shared parameter comes once, under its first name."""
+        for name, _, _, value in self._named("_parameters", repeated=False):
+            yield name, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        for _, value in self.named_parameters():
+            yield value
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        for name, _, _, value in self._named("_buffers", repeated=False):
+            yield name, value
+
+    def buffers(self) -> Iterator[Tensor]:
+        for _, value in self.named_buffers():
+            yield value
+
+    def apply(self, function: Callable[[Module], None]) -> Module:
+        """Call ``function`` on every module below and on this one, children first."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # --- modes ------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch dropout and the like on or off, here and below."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Module:
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, dtype: Any) -> Module:
+        """Cast the float parameters and buffers, in place; ``'cpu'`` changes nothing."""
+        if dtype != "cpu":
+            for kind in ("_parameters", "_buffers"):
+                for _, _, _, value in self._named(kind, repeated=False):
+                    if value.is_floating_point():
+                        value.data = value.detach().to(dtype)
+                        value.grad = None if value.grad is None else value.grad.to(dtype)
+        return self
+
+    def float(self) -> Module:
+        return self.to(tensorgrad.float32)
+
+    def double(self) -> Module:
+        return self.to(tensorgrad.float64)
+
+    # --- state ------------------------------------------------------------------------------------
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        for prefix, module in self.named_modules():
+            dot = f"{prefix}." if prefix else ""
+            members = {**module._parameters, **module._buffers}
+            for name, value in members.items():
+                if value is not None and name not in module._transient:
+                    yield dot + name, value
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Names and values of all parameters and persistent buffers; memory is shared."""
+        return {name: value.detach() for name, value in self._state()}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        """Copy values in by name.
+
+        Returns the missing and the unexpected names, which without ``strict`` are allowed.
+
+        Raises:
+            RuntimeError: names every missing, unexpected and misshaped key; nothing was loaded.
+        """
+        own = dict(self._state())
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        misshaped = [
+            f"{name} has shape {tuple(state_dict[name].shape)}, needed is {tuple(own[name].shape)}"
+            for name in own
+            if name in state_dict and tuple(state_dict[name].shape) != tuple(own[name].shape)
+        ]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected: {', '.join(unexpected)}")
+        if misshaped:
+            problems.append(f"misshaped: {'; '.join(misshaped)}")
+        if problems:
+            raise RuntimeError(
+                f"the state does not fit {type(self).__name__}; {'. '.join(problems)}"
+            )
+        with tensorgrad.no_grad():
+            for name, value in own.items():
+                if name in state_dict:
+                    value.copy_(state_dict[name])
+        return missing, unexpected
+
+    # --- printing ---------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """The arguments as they are printed between the brackets."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self.named_children()
+        ]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return "\n".join([f"{type(self).__name__}({self.extra_repr()}", *lines, ")"])

@@ -1,0 +1,124 @@
+"""tensorgrad: a small tensor autograd library on NumPy, used like PyTorch.
+
+>>> import tensorgrad
+>>> w = tensorgrad.tensor([2.0, -1.0], requires_grad=True)
+>>> loss = (w ** 2).sum()
+>>> loss.backward()
+>>> w.grad
+tensor([ 4., -2.])
+"""
+
+from __future__ import annotations
+
+from . import autograd, graph, optim, testing
+from .autograd import grad
+from .creation import (
+    arange,
+    as_tensor,
+    bernoulli,
+    double,
+    empty,
+    eye,
+    float16,
+    float32,
+    float64,
+    from_numpy,
+    full,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    linspace,
+    long,
+    multinomial,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    randperm,
+    tensor,
+    uint8,
+    zeros,
+    zeros_like,
+)
+from .creation import bool_ as bool
+from .creation import float_ as float
+from .functions import (
+    abs,
+    add,
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    argsort,
+    broadcast_to,
+    cat,
+    chunk,
+    clone,
+    cos,
+    div,
+    embedding,
+    eq,
+    erf,
+    exp,
+    flatten,
+    gather,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    log,
+    log_softmax,
+    logical_and,
+    logical_not,
+    logical_or,
+    logsumexp,
+    lt,
+    masked_fill,
+    matmul,
+    max,
+    maximum,
+    mean,
+    min,
+    minimum,
+    mul,
+    narrow,
+    ne,
+    neg,
+    permute,
+    pow,
+    relu,
+    reshape,
+    sign,
+    sin,
+    softmax,
+    sort,
+    split,
+    sqrt,
+    squeeze,
+    stack,
+    std,
+    sub,
+    sum,
+    tanh,
+    topk,
+    transpose,
+    tril,
+    triu,
+    unbind,
+    unsqueeze,
+    var,
+    where,
+)
+from .mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .ops import fused
+from .random import Generator, default_generator, manual_seed
+from .tensor import Tensor
+
+__version__ = "0.1.0"
+concat = cat

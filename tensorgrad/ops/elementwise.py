@@ -1,0 +1,290 @@
+"""Elementwise calculus: one line of mathematics and one derivative per op.
+
+The engine sums the gradients of broadcast arguments; no formula here mentions shapes.
+"""
+
+from __future__ import annotations
+
+from ..core import op
+from . import samples
+from .samples import away_from_zero, between, binary, distinct, normal, positive, unary
+
+TWO_OVER_SQRT_PI = 1.1283791670955126
+
+
+# --- arithmetic -----------------------------------------------------------------------------------
+
+
+@op(samples=binary(normal), promotes="same")
+def add(xp, a, b):
+    return a + b
+
+
+add.vjp(lambda xp, g: g, lambda xp, g: g)
+
+
+@op(samples=binary(normal), promotes="same")
+def subtract(xp, a, b):
+    return a - b
+
+
+subtract.vjp(lambda xp, g: g, lambda xp, g: -g)
+
+
+@op(samples=binary(normal), promotes="same")
+def multiply(xp, a, b):
+    return a * b
+
+
+multiply.vjp(lambda xp, g, b: g * b, lambda xp, g, a: g * a)
+
+
+@op(samples=binary(normal, away_from_zero), promotes="float")
+def divide(xp, a, b):
+    return a / b
+
+
+divide.vjp(lambda xp, g, b: g / b, lambda xp, g, a, b: -g * (a / b) / b)
+
+
+@op(samples=unary(normal))
+def negative(xp, x):
+    return -x
+
+
+negative.vjp(lambda xp, g: -g)
+
+
+def _powers(source):
+    yield from binary(positive, normal)(source)
+    for exponent in (2, 3, 0.5, -1, 0, 1):
+        yield (positive(source, 3), exponent), {}
+    with_zero = source.normal(3)
+    with_zero[1] = 0.0  # 0**2 and 0**3 have the derivative 0, whatever log and 1/x say there
+    yield (with_zero, 2), {}
+    yield (with_zero, 3), {}
+
+
+@op(samples=_powers, promotes="same")
+def power(xp, a, b):
+    return a**b
+
+
+def _power_base(xp, g, a, b):
+    if isinstance(b, (int, float)):
+        if b == 2:  # by far the most frequent, and a**1 is a slow way to write a
+            return g * (2 * a)
+        return g * 0.0 if b == 0 else g * b * a ** (b - 1)
+    return g * xp.where(b == 0, 0.0, b * a ** xp.where(b == 0, 1.0, b - 1))
+
+
+power.vjp(
+    _power_base,
+    lambda xp, g, y, a: g * y * xp.where(a == 0, 0.0, xp.log(xp.where(a == 0, 1.0, a))),
+)
+
+
+@op(samples=unary(away_from_zero))
+def abs(xp, x):
+    return xp.abs(x)
+
+
+abs.vjp(lambda xp, g, x: g * xp.sign(x))
+
+
+@op(samples=unary(away_from_zero))
+def sign(xp, x):
+    return xp.sign(x)
+
+
+sign.vjp(lambda xp, g: g * 0.0)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def maximum(xp, a, b):
+    return xp.maximum(a, b)
+
+
+# At a tie each argument gets half, as in PyTorch.
+maximum.vjp(
+    lambda xp, g, a, b: g * (0.5 * xp.astype(a > b, g.dtype) + 0.5 * xp.astype(a >= b, g.dtype)),
+    lambda xp, g, a, b: g * (0.5 * xp.astype(b > a, g.dtype) + 0.5 * xp.astype(b >= a, g.dtype)),
+)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def minimum(xp, a, b):
+    return xp.minimum(a, b)
+
+
+minimum.vjp(
+    lambda xp, g, a, b: g * (0.5 * xp.astype(a < b, g.dtype) + 0.5 * xp.astype(a <= b, g.dtype)),
+    lambda xp, g, a, b: g * (0.5 * xp.astype(b < a, g.dtype) + 0.5 * xp.astype(b <= a, g.dtype)),
+)
+
+
+# --- exponentials and friends ---------------------------------------------------------------------
+
+
+@op(samples=unary(positive), promotes="float")
+def sqrt(xp, x):
+    return xp.sqrt(x)
+
+
+sqrt.vjp(lambda xp, g, y: 0.5 * g / y)
+
+
+@op(samples=unary(normal), promotes="float")
+def exp(xp, x):
+    return xp.exp(x)
+
+
+exp.vjp(lambda xp, g, y: g * y)
+
+
+@op(samples=unary(positive), promotes="float")
+def log(xp, x):
+    return xp.log(x)
+
+
+log.vjp(lambda xp, g, x: g / x)
+
+
+@op(samples=unary(normal), promotes="float")
+def sin(xp, x):
+    return xp.sin(x)
+
+
+sin.vjp(lambda xp, g, x: g * xp.cos(x))
+
+
+@op(samples=unary(normal), promotes="float")
+def cos(xp, x):
+    return xp.cos(x)
+
+
+cos.vjp(lambda xp, g, x: -g * xp.sin(x))
+
+
+@op(samples=unary(normal), promotes="float")
+def tanh(xp, x):
+    return xp.tanh(x)
+
+
+tanh.vjp(lambda xp, g, y: g * (1 - y * y))
+
+
+@op(samples=unary(normal), promotes="float")
+def erf(xp, x):
+    return xp.erf(x)
+
+
+erf.vjp(lambda xp, g, x: g * TWO_OVER_SQRT_PI * xp.exp(-x * x))
+
+
+@op(samples=unary(away_from_zero))
+def relu(xp, x):
+    return xp.maximum(x, 0)
+
+
+relu.vjp(lambda xp, g, y: g * (y > 0))
+
+
+# --- choosing -------------------------------------------------------------------------------------
+
+
+def _choices(source):
+    for a, b in samples.BROADCASTS:
+        yield (source.mask(*a), source.normal(*b), source.normal(*a)), {}
+    yield (source.mask(3), 0.0, source.normal(3)), {}
+
+
+@op(samples=_choices, promotes="tail")
+def where(xp, condition, a, b):
+    return xp.where(condition, a, b)
+
+
+where.vjp(
+    None,
+    lambda xp, g, condition: xp.where(condition, g, 0.0),
+    lambda xp, g, condition: xp.where(condition, 0.0, g),
+)
+
+
+def _masks(source):
+    for a, b in samples.BROADCASTS:
+        yield (source.normal(*a), source.mask(*b)), {"value": 0.5}
+
+
+@op(samples=_masks)
+def masked_fill(xp, x, mask, /, value):
+    return xp.where(mask, value, x)
+
+
+masked_fill.vjp(lambda xp, g, mask: xp.where(mask, 0.0, g), None)
+
+
+@op(samples=lambda source: [((source.normal(2, 3),), {"dtype": "float64"})])
+def astype(xp, x, /, dtype):
+    return xp.astype(x, dtype)
+
+
+astype.vjp(lambda xp, g: g)  # the engine casts a gradient back to its input's dtype
+
+
+# --- comparisons: no derivatives ------------------------------------------------------------------
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def equal(xp, a, b):
+    return xp.equal(a, b)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def not_equal(xp, a, b):
+    return xp.not_equal(a, b)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def less(xp, a, b):
+    return xp.less(a, b)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def less_equal(xp, a, b):
+    return xp.less_equal(a, b)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def greater(xp, a, b):
+    return xp.greater(a, b)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def greater_equal(xp, a, b):
+    return xp.greater_equal(a, b)
+
+
+@op(samples=unary(lambda source, *shape: source.mask(*shape)))
+def logical_not(xp, x):
+    return xp.logical_not(x)
+
+
+@op(samples=binary(lambda source, *shape: source.mask(*shape)))
+def logical_and(xp, a, b):
+    return xp.logical_and(a, b)
+
+
+@op(samples=binary(lambda source, *shape: source.mask(*shape)))
+def logical_or(xp, a, b):
+    return xp.logical_or(a, b)
+
+
+@op(samples=unary(normal))
+def isfinite(xp, x):
+    return xp.isfinite(x)
+
+
+@op(samples=unary(normal))
+def isnan(xp, x):
+    return xp.isnan(x)

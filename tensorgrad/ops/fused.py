@@ -1,0 +1,126 @@
+"""Fused ops: the composites. Each is the definition that a backend's kernel must agree with."""
+
+from __future__ import annotations
+
+from ..core import fused
+
+SQRT_HALF = 0.7071067811865476
+SQRT_2_OVER_PI = 0.7978845608028654
+
+
+def _linears(source):
+    yield (source.normal(4, 3), source.normal(2, 3), source.normal(2)), {}
+    yield (source.normal(2, 2, 3), source.normal(2, 3), None), {}
+    yield (source.normal(3), source.normal(2, 3), source.normal(2)), {}
+    yield (source.normal(0, 3), source.normal(2, 3), source.normal(2)), {}
+    yield (source.normal(2, 3).T, source.normal(2, 2).T, source.normal(2)), {}
+
+
+@fused(samples=_linears)
+def linear(xp, x, weight, bias):
+    """x [..., in] times weight [out, in] transposed, plus bias [out] or None → [..., out]."""
+    y = x @ xp.swapaxes(weight, 0, 1)
+    return y if bias is None else y + bias
+
+
+def _norms(source):
+    yield (source.normal(2, 3, 4), source.normal(4), source.normal(4)), {"eps": 1e-5}
+    yield (source.normal(3, 4), source.normal(4), None), {"eps": 1e-2}
+    yield (source.normal(4), None, None), {"eps": 1e-5}
+    yield (source.normal(2, 2, 3), source.normal(2, 3), source.normal(2, 3)), {"dims": 2}
+    yield (source.normal(0, 4), source.normal(4), source.normal(4)), {}
+    yield (source.normal(4, 3).T, source.normal(4), source.normal(4)), {}
+
+
+@fused(samples=_norms)
+def layer_norm(xp, x, weight, bias, /, eps=1e-5, dims=1):
+    """Normalise over the last ``dims`` axes, then scale and shift (Ba et al. 2016)."""
+    axes = tuple(range(-dims, 0))
+    centred = x - xp.mean(x, axis=axes, keepdims=True)
+    y = centred / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+def _gelus(source):
+    for shape in ((), (3,), (2, 3), (0, 2)):
+        for approximate in ("none", "tanh"):
+            yield (source.normal(*shape),), {"approximate": approximate}
+    yield (source.normal(3, 2).T,), {}
+
+
+@fused(samples=_gelus)
+def gelu(xp, x, /, approximate="none"):
+    """x times the normal distribution function of x (Hendrycks & Gimpel 2016, eq. 2)."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + xp.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + xp.erf(x * SQRT_HALF))
+
+
+def _classifications(source):
+    yield (source.normal(4, 3), source.integers(3, 4)), {}
+    yield (source.normal(4, 3), source.integers(3, 4)), {"label_smoothing": 0.2}
+    yield (source.normal(4, 3), source.integers(3, 4)), {"ignore_index": 1}
+    yield (source.normal(1, 1), source.integers(1, 1)), {}
+    yield (source.normal(0, 3), source.integers(3, 0)), {}
+
+
+@fused(samples=_classifications)
+def cross_entropy(xp, logits, targets, /, ignore_index=-100, label_smoothing=0.0):
+    """-log softmax(logits)[target] of each row: [n, classes] and integers [n] → [n].
+
+    Rows whose target is ``ignore_index`` give 0. Label smoothing as in Szegedy et al. 2015.
+    """
+    ignored = targets == ignore_index
+    log_p = xp.log_softmax(logits, axis=-1)
+    target = xp.expand_dims(xp.where(ignored, 0, targets), axis=-1)
+    loss = -xp.squeeze(xp.take_along_axis(log_p, target, axis=-1), axis=-1)
+    if label_smoothing:
+        uniform = -xp.mean(log_p, axis=-1)
+        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+    return xp.where(ignored, 0.0, loss)
+
+
+def _attentions(source):
+    q, k, v = source.normal(2, 2, 3, 4), source.normal(2, 2, 3, 4), source.normal(2, 2, 3, 2)
+    keep = source.mask(2, 2, 3, 3) * 2.0
+    mask = source.mask(3, 3)
+    mask[0] = False  # a row that may look at nothing gives 0
+    yield (q, k, v, None, None), {"scale": 0.5}
+    yield (q, k, v, None, None), {"scale": 0.5, "causal": True}
+    yield (q, k, v, mask, None), {"scale": 0.7}
+    yield (q, k, v, source.normal(2, 1, 3, 3), None), {"scale": 0.7}
+    yield (q, k, v, None, keep), {"scale": 0.5, "causal": True}
+    yield (q[0, 0, :2], k[0, 0], v[0, 0], None, None), {"scale": 0.5, "causal": True}
+    yield (source.normal(2, 1, 3, 4), k, v, None, None), {"scale": 0.5}
+
+
+@fused(samples=_attentions)
+def scaled_dot_product_attention(xp, q, k, v, mask, keep, /, scale, causal=False):
+    """softmax(scale q kᵀ, masked) v (Vaswani et al. 2017, eq. 1).
+
+    q [..., n, d], k [..., m, d], v [..., m, e] → [..., n, e]. ``mask`` [..., n, m] is boolean
+    (True: may look) or is added to the scores; ``causal``: query i sees the keys 0..i. ``keep``
+    [..., n, m] multiplies the weights: a dropout mask, drawn by the caller. A query that may look
+    at nothing gives 0.
+    """
+    scores = (q @ xp.swapaxes(k, -1, -2)) * scale  # [..., n, m]
+    allowed = None
+    if causal:
+        allowed = xp.tril(xp.ones(scores.shape[-2:], dtype="bool"), 0)
+    if mask is not None and mask.dtype != "bool":
+        finite = mask > -xp.inf
+        scores = scores + xp.where(finite, mask, 0.0)
+        mask = finite
+    if mask is not None:
+        allowed = mask if allowed is None else xp.logical_and(allowed, mask)
+    if allowed is None:
+        weights = xp.softmax(scores, axis=-1)
+    else:
+        # Not -inf, which would make 0/0 of a row without anything allowed.
+        weights = xp.softmax(xp.where(allowed, scores, -1e30), axis=-1)
+        weights = xp.where(allowed, weights, 0.0)
+    if keep is not None:
+        weights = weights * keep
+    return weights @ v

@@ -1,0 +1,165 @@
+"""Reductions and what is built on them: sums, means, extremes, softmax.
+
+``axis`` is None (all axes), an int or a tuple of ints, as in NumPy.
+"""
+
+from __future__ import annotations
+
+from ..core import op
+from .samples import distinct, normal, reduction, unary
+
+
+def _expand(xp, g, shape, axis, keepdims):
+    """Repeat the gradient of a reduction along the axes that it reduced."""
+    if axis is not None and not keepdims:
+        axes = axis if isinstance(axis, tuple) else (axis,)
+        g = xp.expand_dims(g, axis=tuple(a % len(shape) for a in axes))
+    return xp.broadcast_to(g, shape)
+
+
+def _count(shape, axis):
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    n = 1
+    for a in axes:
+        n *= shape[a]
+    return n
+
+
+@op(samples=reduction(normal))
+def sum(xp, x, /, axis=None, keepdims=False):
+    return xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+sum.vjp(lambda xp, g, x_shape, axis, keepdims: _expand(xp, g, x_shape, axis, keepdims))
+
+
+@op(samples=reduction(normal), promotes="float")
+def mean(xp, x, /, axis=None, keepdims=False):
+    return xp.mean(x, axis=axis, keepdims=keepdims)
+
+
+mean.vjp(
+    lambda xp, g, x_shape, axis, keepdims: (
+        _expand(xp, g, x_shape, axis, keepdims) / _count(x_shape, axis)
+    )
+)
+
+
+def _deviations(source):
+    for args, params in reduction(normal)(source):
+        if _count(args[0].shape, params["axis"]) > 1:
+            yield args, {**params, "correction": 1}
+            yield args, {**params, "correction": 0}
+
+
+@op(samples=_deviations)
+def var(xp, x, /, axis=None, keepdims=False, correction=1):
+    centred = x - xp.mean(x, axis=axis, keepdims=True)
+    n = _count(x.shape, axis) - correction
+    # Not centred**2: a variance of float32 must not be squared in float64 by a weak exponent.
+    return xp.sum(centred * centred, axis=axis, keepdims=keepdims) / n
+
+
+var.vjp(
+    lambda xp, g, x, axis, keepdims, correction: (
+        _expand(xp, g, x.shape, axis, keepdims)
+        * (x - xp.mean(x, axis=axis, keepdims=True))
+        * (2.0 / (_count(x.shape, axis) - correction))
+    )
+)
+
+
+def _extreme(xp, g, y, x, axis, keepdims):
+    """The gradient goes to the extreme elements, in equal shares where they tie."""
+    hit = xp.astype(x == _expand(xp, y, x.shape, axis, keepdims), g.dtype)
+    share = hit / xp.sum(hit, axis=axis, keepdims=True)
+    return share * _expand(xp, g, x.shape, axis, keepdims)
+
+
+@op(samples=reduction(distinct))
+def max(xp, x, /, axis=None, keepdims=False):
+    return xp.max(x, axis=axis, keepdims=keepdims)
+
+
+max.vjp(_extreme)
+
+
+@op(samples=reduction(distinct))
+def min(xp, x, /, axis=None, keepdims=False):
+    return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+min.vjp(_extreme)
+
+
+def _one_axis(kind):
+    def samples(source):
+        for shape, axis in (((3,), 0), ((2, 3), -1), ((2, 3, 2), 1), ((1, 3), 0), ((0, 2), -1)):
+            yield (kind(source, *shape),), {"axis": axis}
+
+    return samples
+
+
+@op(samples=_one_axis(distinct))
+def argmax(xp, x, /, axis=None, keepdims=False):
+    return xp.argmax(x, axis=axis, keepdims=keepdims)
+
+
+@op(samples=lambda source: [((source.distinct(2, 3),), {"axis": 1})])
+def argmin(xp, x, /, axis=None, keepdims=False):
+    return xp.argmin(x, axis=axis, keepdims=keepdims)
+
+
+@op(samples=_one_axis(distinct))
+def argsort(xp, x, /, axis=-1):
+    return xp.argsort(x, axis=axis, stable=True)
+
+
+@op(samples=unary(lambda source, *shape: source.mask(*shape)))
+def any(xp, x, /, axis=None, keepdims=False):
+    return xp.any(x, axis=axis, keepdims=keepdims)
+
+
+@op(samples=unary(lambda source, *shape: source.mask(*shape)))
+def all(xp, x, /, axis=None, keepdims=False):
+    return xp.all(x, axis=axis, keepdims=keepdims)
+
+
+@op(samples=reduction(normal), promotes="float")
+def logsumexp(xp, x, /, axis=None, keepdims=False):
+    peak = xp.max(x, axis=axis, keepdims=True)
+    peak = xp.where(xp.isfinite(peak), peak, 0.0)  # rows of -inf have the value -inf, not nan
+    total = xp.log(xp.sum(xp.exp(x - peak), axis=axis, keepdims=True)) + peak
+    return total if keepdims else xp.squeeze(total, axis=_axes(x, axis))
+
+
+def _axes(x, axis):
+    return tuple(range(len(x.shape))) if axis is None else axis
+
+
+logsumexp.vjp(
+    lambda xp, g, y, x, axis, keepdims: (
+        _expand(xp, g, x.shape, axis, keepdims)
+        * xp.exp(x - _expand(xp, y, x.shape, axis, keepdims))
+    )
+)
+
+
+@op(samples=_one_axis(normal), promotes="float")
+def softmax(xp, x, /, axis=-1):
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+softmax.vjp(lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True)))
+
+
+@op(samples=_one_axis(normal), promotes="float")
+def log_softmax(xp, x, /, axis=-1):
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+log_softmax.vjp(
+    lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
+)  # fmt: skip

@@ -1,0 +1,76 @@
+"""What all tests share: where things are, and what happens when something optional is absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Corpora and tokeniser tables that are not ours to ship lie beside the checkout, or elsewhere.
+SHARED = Path(os.environ.get("TENSORGRAD_SHARED") or ROOT.parent / "shared")
+
+NO_TORCH = "PyTorch is not installed: pip install torch==2.13.0"
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # no test opens a window
+
+# Time limits say more about a busy machine than about the code. In CI the examples are the same
+# every time, so that a red run can be repeated; elsewhere new ones are drawn and failures kept.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked ``torch`` where there is no PyTorch, and do not import it to find out."""
+    if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
+        pytest.skip(NO_TORCH)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of the data that is not in the repository; skips where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip("no folder of shared data: set TENSORGRAD_SHARED to it")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_file(shared: Path) -> Callable[[str], Path]:
+    """``shared_file("data/x.txt")`` is the path of that file; skips where it is absent."""
+
+    def find(name: str) -> Path:
+        path = shared / name
+        if not path.is_file():
+            pytest.skip(f"the shared data have no {name}")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def tiktoken_cache(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiktoken reads its tables from the shared data, and not from the network."""
+    folder = shared / "tiktoken"
+    if not folder.is_dir():
+        pytest.skip("the shared data have no tiktoken tables")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch() -> ModuleType:
+    """PyTorch; skips where it is not installed."""
+    return pytest.importorskip("torch", reason=NO_TORCH)

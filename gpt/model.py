@@ -131,7 +131,7 @@ class GPT(nn.Module):
         logits = self.output(self.norm(x))  # [B, T, V]
         if targets is None:
             return logits
-        return F.cross_entropy(logits.view(B * T, -1), targets.view(B * T))
+        return F.cross_entropy(logits.view(B * T, -1), targets.reshape(B * T))
 
     def parameter_count(self) -> int:
         """Trainable numbers; tied weights count once."""

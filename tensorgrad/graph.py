@@ -51,7 +51,6 @@ _EDGE = {
     "weight": "4", "color": _FAINT, "arrowsize": "0.6", "fontname": _FONT, "fontsize": "9",
     "fontcolor": _FAINT,
 }  # fmt: skip
-_LEFT = '{}<br align="left"/>'
 _LEAF_EDGE = {"weight": "1", "color": _ORANGE}
 
 _LONGEST = 40  # characters of an operation's parameters
@@ -72,8 +71,9 @@ def draw(
     """The operations that ``tensor`` was computed by, from the leaves to the result.
 
     Every recorded operation is a box with its name and those of its parameters that are not the
-    default; every leaf is a box with its name and shape, drawn once, however often it is used. The
-    same graph gives the same DOT text. It can be drawn before and after ``backward()``.
+    default. A leaf stands in a box with its name and shape, once, however often it is used; a
+    weight and a bias that only one operation uses share a box. The same graph gives the same DOT
+    text, before and after ``backward()``.
 
     Args:
         tensor: the result, or several.
@@ -131,11 +131,11 @@ def draw(
             words = [*called.get(id(source), ()), _shape(source.shape)]
             label = graphviz.escape(" " + " ".join(words))  # the first space keeps it off the line
             picture.edge(boxes[id(source)], end, label)
-        else:  # leaves that have one box; there stand their shapes
+        else:  # leaves that share a box, which says their shapes
             first = id(source[0])
             if first not in boxes:
                 lines = [line(t, "leaf") for t in source]
-                label = lines[0] if len(lines) == 1 else "".join(map(_LEFT.format, lines))
+                label = '<br align="left"/>'.join([*lines, ""] if lines[1:] else lines)
                 boxes[first] = box("leaf", label, _LEAF)
             picture.edge(boxes[first], end, _attributes=_LEAF_EDGE)
 
@@ -168,13 +168,15 @@ def render(picture: graphviz.Digraph, path: str | Path) -> Path:
     if form not in _FORMATS + _TEXTS:
         known = ", ".join(f".{f}" for f in _FORMATS + _TEXTS)
         raise ValueError(f"render: no format has the suffix {path.suffix!r} of {path}; use {known}")
-    content = None if form in _TEXTS else _laid_out(picture, form)
+    text = picture.source.encode()
+    if form in _TEXTS:
+        return _write(path, text)
+    content = _laid_out(picture, form)
     if content is not None:
         return _write(path, content)
-    written = _write(path if form in _TEXTS else path.with_suffix(".dot"), picture.source.encode())
-    if form not in _TEXTS:
-        _advise()
-    return written
+    path = _write(path.with_suffix(".dot"), text)
+    _advise()
+    return path
 
 
 # --- what is drawn --------------------------------------------------------------------------------
@@ -199,7 +201,8 @@ def _called(names: Names | None) -> dict[int, list[str]]:
     for name, t in names.items() if isinstance(names, Mapping) else names or ():
         if not isinstance(t, Variable):
             raise TypeError(f"draw: names: {name!r} is a {type(t).__name__}, not a tensor")
-        called.setdefault(id(t.node or t), []).append(name)
+        if name:
+            called.setdefault(id(t.node or t), []).append(str(name))
     return called
 
 
@@ -239,12 +242,17 @@ def _sources(node: Node, uses: Mapping[int, int]) -> list[Any]:
 # --- what stands in the boxes, in Graphviz' HTML-like labels --------------------------------------
 
 
+def _plain(text: str) -> str:
+    """Text without the meaning that ``<``, ``&`` and a backslash have in a label."""
+    return html.escape(text).replace("\\", "\\\\")
+
+
 def _bold(text: str) -> str:
-    return f"<b>{html.escape(text)}</b>"
+    return f"<b>{_plain(text)}</b>"
 
 
 def _faint(text: str) -> str:
-    return f'<font point-size="9" color="{_FAINT}">{html.escape(text)}</font>'
+    return f'<font point-size="9" color="{_FAINT}">{_plain(text)}</font>'
 
 
 def _operation(node: Node) -> str:

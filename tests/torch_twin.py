@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from gpt.config import GPTConfig
 
+torch.set_num_threads(1)  # for models this small, more only wait for each other
+
 
 def sinusoidal_positions(context: int, width: int) -> Tensor:
     """sin(p / 10000^(2i/width)) and cos of the same, in turns: [context, width] in float32."""

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-# erf(x) = x * P(x^2) / Q(x^2) for |x| <= 3.92, beyond which float32 rounds erf to 1: 1.9e-8
-_ERF32_P = [
-    1.1283791465774526,
-    0.1903716496761558,
-    0.05274353833892405,
-    0.0037639647832266284,
-    0.00028481875084332593,
-    2.050002685747047e-06,
-]
-_ERF32_Q = [
-    1.0,
-    0.5020452328791022,
-    0.11409419280019885,
-    0.014965930348410794,
-    0.0011620848583963408,
-    3.808749514056488e-05,
+# erf(x) = tanh(x * P(x^2)) for |x| <= 4.2, beyond which float32 rounds erf to 1: 7e-8. NumPy's
+# tanh is vectorised, so this takes half the passes over the array that a ratio would.
+_ERF32 = [
+    1.128379247218347,
+    0.10276986322151595,
+    -0.00019528443679378755,
+    -0.0006148433668733832,
+    8.459959787373062e-05,
+    -4.795429552722614e-06,
+    2.767809301878063e-08,
+    5.417051440902437e-09,
 ]
 
 # erf(x) = x * P(x^2) / Q(x^2) for |x| <= 1: 7e-19
@@ -89,10 +84,11 @@ _TAIL_Q = [
 
 def _polynomial(coefficients, x):
     """Horner's rule, in place, so that large arrays make no temporaries."""
-    total = np.full_like(x, coefficients[-1])
-    for c in coefficients[-2::-1]:
-        total *= x
+    total = x * coefficients[-1]
+    for c in coefficients[-2:0:-1]:
         total += c
+        total *= x
+    total += coefficients[0]
     return total
 
 
@@ -115,10 +111,10 @@ def erf(x):
     """The error function 2/sqrt(pi) * integral_0^x exp(-t^2) dt, in the dtype of ``x``."""
     x = np.asarray(x)
     if x.dtype == np.float32 or x.dtype == np.float16:
-        z = np.clip(x.astype(np.float32, copy=False), -3.92, 3.92)
-        y = _ratio(_ERF32_P, _ERF32_Q, z * z)
+        z = np.clip(x.astype(np.float32, copy=False), -4.2, 4.2)
+        y = _polynomial(_ERF32, z * z)
         y *= z
-        return np.clip(y, -1.0, 1.0, out=y).astype(x.dtype, copy=False)
+        return np.tanh(y, out=y).astype(x.dtype, copy=False)
     a = np.abs(x)
     small = np.minimum(a, 1.0)
     inner = small * _ratio(_ERF_P, _ERF_Q, small * small)

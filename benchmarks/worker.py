@@ -1,0 +1,95 @@
+"""One side of a comparison: ``python -m benchmarks.worker ours|torch CONFIG``.
+
+Sets up, says ``ready``, then for every number n read from standard input takes n training steps and
+prints the median seconds of forward, backward, optimizer and whole step as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from gpt.config import GPTConfig
+
+# name → (batch, model): the sizes that the project measures itself by
+CONFIGS = {
+    "char": (12, GPTConfig(65, context=64, width=128, layers=4, heads=4, bias=False)),
+    "tiny": (4, GPTConfig(512, context=16, width=64, layers=8, heads=4)),
+    "textbook": (4, GPTConfig(100_070, context=16, width=64, layers=8, heads=4, tied=False)),
+    "baby": (16, GPTConfig(65, context=256, width=384, layers=6, heads=6, bias=False)),
+}
+STEPS: dict[str, Callable] = {}
+
+
+def _batch(size: int, config: GPTConfig) -> Any:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, config.vocab_size, (2, size, config.context))
+
+
+def ours(size: int, config: GPTConfig) -> Callable[[], list[float]]:
+    import tensorgrad
+    from gpt.model import GPT
+    from tensorgrad.optim import AdamW, clip_grad_norm_
+
+    model = GPT(config)
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    x, y = (tensorgrad.from_numpy(a) for a in _batch(size, config))
+
+    def step() -> list[float]:
+        times = [time.perf_counter()]
+        loss = model(x, y)
+        times.append(time.perf_counter())
+        loss.backward()
+        times.append(time.perf_counter())
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter())
+        return times
+
+    return step
+
+
+def torch(size: int, config: GPTConfig) -> Callable[[], list[float]]:
+    import torch
+
+    from .torch_gpt import GPT
+
+    model = GPT(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    x, y = (torch.from_numpy(a) for a in _batch(size, config))
+
+    def step() -> list[float]:
+        times = [time.perf_counter()]
+        loss = model(x, y)
+        times.append(time.perf_counter())
+        loss.backward()
+        times.append(time.perf_counter())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter())
+        return times
+
+    return step
+
+
+def main(side: str, name: str) -> None:
+    step = {"ours": ours, "torch": torch}[side](*CONFIGS[name])
+    for _ in range(3):
+        step()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        runs = [step() for _ in range(int(line))]
+        parts = [[t[i + 1] - t[i] for t in runs] for i in range(3)] + [[t[3] - t[0] for t in runs]]
+        print(json.dumps([median(p) for p in parts]), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -4,136 +4,213 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import secrets
 import sys
+import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import checkpoint, tokenizer, train
-from .config import GPTConfig
 from .generate import stream
 from .model import GPT
 from .presets import PRESETS, RunConfig
+
+# The headings of --help, each with the first of its fields.
+GROUPS = {
+    "data": "the text",
+    "context": "the model",
+    "batch": "the training",
+    "eval_every": "the reports",
+    "prompt": "the samples at the end",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help tells more\n")
+
+
+def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Reads what ``kind`` reads, and ``none``."""
+
+    def read(text: str) -> Any:
+        try:
+            return None if text == "none" else kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor none") from None
+
+    return read
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(value: Any) -> str:
+    """A default as one would write it after its flag; a flag without one is yes or no."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return repr(value) if isinstance(value, str) and not value.isprintable() else f"{value}"
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     """A flag for every field of RunConfig; one that is not given leaves no trace."""
     hints = typing.get_type_hints(RunConfig)
+    group: Any = parser
     for f in dataclasses.fields(RunConfig):
-        kind = hints[f.name]
-        options = typing.get_args(kind)
-        if types.NoneType in options:
-            kind = next(k for k in options if k is not types.NoneType)
-        flag = "--" + f.name.replace("_", "-")
-        help_text = f.metadata["help"].replace("%", "%%")
-        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": f.name, "help": help_text}
+        if f.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[f.name])
+        kind, *other = typing.get_args(hints[f.name]) or (hints[f.name],)
+        shown = _shown(getattr(PRESETS["default"], f.name))
+        extra: dict[str, Any] = {"help": f"{f.metadata['help']} [{shown}]".replace("%", "%%")}
+        if f.name == "data":
+            extra["help"] = f.metadata["help"]
         if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **extra)
+            extra["action"] = argparse.BooleanOptionalAction
+        elif f.metadata["choices"]:
+            extra["choices"] = f.metadata["choices"]
         else:
-            parser.add_argument(flag, type=kind, metavar=kind.__name__.upper(), **extra)
+            extra["metavar"] = f.metadata["metavar"] or ("N" if kind is int else "X")
+            extra["type"] = _or_none(kind) if types.NoneType in other and kind is int else kind
+        group.add_argument(_flag(f.name), dest=f.name, default=argparse.SUPPRESS, **extra)
+
+
+def _presets() -> Iterator[str]:
+    """Each preset as the flags that would make it of the default one."""
+    default = PRESETS["default"]
+    for name, preset in PRESETS.items():
+        words = []
+        for field, value in preset.to_json().items():
+            if value != getattr(default, field):
+                if isinstance(value, bool):
+                    words.append(_flag(field) if value else _flag("no_" + field))
+                else:
+                    shown = _shown(value)
+                    words.append(f"{_flag(field)} {repr(shown) if ' ' in shown else shown}")
+        flags = "  ".join(words) or "the values in brackets above"
+        yield textwrap.fill(
+            flags, 78, initial_indent=f"  {name}: ", subsequent_indent="    ",
+            break_on_hyphens=False, break_long_words=False,
+        )  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m gpt", description="Train a small GPT on a text, and write with it."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{train,sample}")
     run = commands.add_parser(
         "train",
         help="train a model",
-        description="Train a GPT. Without arguments: on the Python language reference that every "
-        "Python carries, in about three minutes on two cores.",
-        epilog="Defaults are those of the preset: --preset X --steps 1 shows what X is made of "
-        "in its config.json.",
+        usage="%(prog)s [--preset NAME] [--out DIR] [--resume] [FLAG ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a GPT. Without arguments: on the Python language reference that every\n"
+        "Python carries, in about three minutes on two cores.\n\n"
+        "In brackets: the values of the preset `default`.",
+        epilog="presets:\n" + "\n".join(_presets()),
     )
-    run.add_argument("--preset", choices=PRESETS, help="named settings (default: default)")
-    run.add_argument("--out", type=Path, help="folder of the run (default: runs/PRESET)")
-    run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    run.add_argument("--preset", choices=PRESETS, help="named settings, see below [default]")
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the run [runs/PRESET]; one that is "
+        "there already is kept under another name"
+    )  # fmt: skip
+    run.add_argument(
+        "--resume", action="store_true", help="go on in --out from its checkpoint, with its "
+        "choices; another --steps, --lr and the like can be given"
+    )  # fmt: skip
     _add_flags(run)
-    write = commands.add_parser("sample", help="write with a trained model")
-    write.add_argument("run", type=Path, help="folder of a run")
-    write.add_argument("--prompt", default="\n", help="text to continue")
-    write.add_argument("--tokens", type=int, default=300, help="how many to write")
-    write.add_argument("--temperature", type=float, default=0.8)
-    write.add_argument("--top-k", type=int)
-    write.add_argument("--seed", type=int, default=None)
+    write = commands.add_parser(
+        "sample", help="write with a trained model", description="Write with a trained model."
+    )
+    write.add_argument("run", type=Path, metavar="DIR", help="folder of a run")
+    for name, kind, help in (
+        ("prompt", str, "text to continue [the run's]"),
+        ("tokens", int, "how many to write [the run's]"),
+        ("temperature", float, "below 1 bolder, above 1 more varied, 0 the likeliest [the run's]"),
+        ("top-k", _or_none(int), "draw from the N likeliest tokens only, or none [the run's]"),
+        ("seed", int, "the same seed writes the same text [a new one each time]"),
+    ):
+        write.add_argument(
+            f"--{name}", type=kind, help=help, default=argparse.SUPPRESS,
+            dest="sample_tokens" if name == "tokens" else None,
+            metavar="TEXT" if kind is str else "X" if kind is float else "N",
+        )  # fmt: skip
     return parser
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """The config.json of a run."""
-    path = folder / train.CONFIG
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {"run": dict(record["run"]), "model": dict(record["model"])}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no run in {folder}: {path} is missing") from None
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not the config of a run; restore it from a copy") from None
-
-
-# A checkpoint fits only a model of the same shape, over the same tokens.
-FIXED = ("tokenizer", "vocab_size", "context", "width", "layers", "heads", "positions",
-         "activation", "bias", "tied")  # fmt: skip
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    given = {k: v for k, v in vars(arguments).items() if k not in ("command", "preset", "out",
-                                                                   "resume")}  # fmt: skip
-    preset = arguments.preset or "default"
-    out = arguments.out or Path("runs") / preset
-    if arguments.resume:
-        saved = _record(out)["run"]
-        wanted = {**(PRESETS[arguments.preset].to_json() if arguments.preset else {}), **given}
-        clashes = [
-            f"{k} is {saved.get(k)!r} there and {wanted[k]!r} here"
-            for k in FIXED
-            if k in wanted and wanted[k] != saved.get(k)
-        ]
-        if clashes:
-            raise ValueError(f"the run in {out} has another config: {'; '.join(clashes)}")
-        config = RunConfig(**{**saved, **given})
+def _train(given: dict[str, Any]) -> int:
+    preset, out, resume = given.pop("preset"), given.pop("out"), given.pop("resume")
+    out = out or Path("runs") / (preset or "default")
+    if resume:
+        config, _ = train.read_config(out)
+        if preset:  # its steps and the like are the run's by now; what is fixed has to agree
+            named = {name: getattr(PRESETS[preset], name) for name in train.FIXED}
+            given = {**named, "seed": config.seed, **given}
     else:
-        config = dataclasses.replace(PRESETS[preset], **given)
-    return 0 if train.Trainer(config, out, arguments.resume).run() else 130
+        config = PRESETS[preset or "default"]
+    config = dataclasses.replace(config, **given)
+    script = Path(sys.argv[0])
+    command = f"python {script}" if script.name == "train_gpt.py" else "python -m gpt train"
+    return 0 if train.Trainer(config, out, resume, command=command).run() else 130
 
 
-def _sample(arguments: argparse.Namespace) -> int:
-    record = _record(arguments.run)
-    model = GPT(GPTConfig.from_json(record["model"]))
-    path = arguments.run / train.CHECKPOINT
-    checkpoint.restore_model(model, checkpoint.read(path)[1], path)
-    coder = tokenizer.load(arguments.run / train.TOKENIZER)
-    prompt = coder.encode(arguments.prompt)
-    written: list[int] = []
-    print(arguments.prompt, end="", flush=True)
-    shown = ""
+def _sample(given: dict[str, Any]) -> int:
+    folder = given.pop("run")
+    config, model_config = train.read_config(folder)
+    given.setdefault("seed", secrets.randbits(32))
+    config = dataclasses.replace(config, **given)
+    model = GPT(model_config)
+    path = folder / train.CHECKPOINT
+    checkpoint.restore_model(model, *checkpoint.read(path), path)
+    coder = tokenizer.load(folder / train.TOKENIZER)
+    # A pipe gets the text as it is, a terminal without what would confuse it.
+    show = train.printable if sys.stdout.isatty() else str
+    written = train.prompt_tokens(coder, config.prompt)
+    shown = coder.decode(written)
+    print(show(shown), end="", flush=True)
     for token in stream(
-        model, prompt, arguments.tokens, arguments.temperature, arguments.top_k, arguments.seed
+        model, written[:], config.sample_tokens, config.temperature, config.top_k, config.seed
     ):
         written.append(token)
         text = coder.decode(written)
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the rest of a character
-            print(text[len(shown) :], end="", flush=True)
+            print(show(text[len(shown) :]), end="", flush=True)
             shown = text
-    print()
+    print(show(coder.decode(written)[len(shown) :]), flush=True)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    """Run the command line; returns the exit code.
+
+    0: done. 2: bad input or a failure, in one line on the standard error. 130: Ctrl-C. 141: nobody
+    reads the output any more.
+    """
+    if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot show is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
+    given = vars(_parser().parse_args(argv))
     try:
-        return {"train": _train, "sample": _sample}[arguments.command](arguments)
-    except (OSError, ValueError, RuntimeError, IndexError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return {"train": _train, "sample": _sample}[given.pop("command")](given)
+    except BrokenPipeError:
+        return 141
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        problem, code = "interrupted", 130
+    except ModuleNotFoundError as error:
+        problem, code = f"error: {error}: pip install -e . in the checkout brings what it needs", 2
+    except MemoryError:
+        problem, code = "error: not enough memory: make --batch, --context or the model smaller", 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename and error.strerror else ""
+        problem, code = f"error: {where}{error.strerror or error}", 2
+    except (ValueError, RuntimeError, IndexError, OverflowError) as error:
+        problem, code = f"error: {error}", 2
+    print(" ".join(problem.split()), file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

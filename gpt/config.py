@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
+
+
+def from_json(kind: type[Record], fields: Any) -> Record:
+    """The dataclass ``kind`` from what JSON held; ValueError if the fields are not its fields.
+
+    >>> from_json(GPTConfig, {"vocab_size": "many"})
+    Traceback (most recent call last):
+    ValueError: vocab_size is 'many', which is not of the type int
+    """
+    hints = typing.get_type_hints(kind)
+    if not isinstance(fields, dict):
+        raise ValueError(f"a {kind.__name__} cannot be {fields!r}")
+    if unknown := sorted(set(fields) - set(hints)):
+        raise ValueError(f"unknown fields: {', '.join(unknown)}")
+    for name, value in fields.items():
+        types = typing.get_args(hints[name]) or (hints[name],)
+        accepted = (*types, int) if float in types else types  # JSON writes 1.0 as it likes
+        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in types):
+            wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
+            raise ValueError(f"{name} is {value!r}, which is not of the type {wanted}")
+    try:
+        return kind(**fields)
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(str(error).partition("() ")[2]) from None
 
 
 @dataclass(frozen=True)
@@ -78,11 +105,7 @@ class GPTConfig:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> GPTConfig:
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
-        if unknown:
-            raise ValueError(f"the model's config has unknown fields: {', '.join(unknown)}")
-        return cls(**fields)
+        return from_json(cls, fields)
 
 
 def _divisors(n: int) -> str:

@@ -14,11 +14,13 @@ def next_token(logits: Tensor, temperature: float, top_k: int | None, generator:
     """Draw a token from the logits [V] of one position; temperature 0 takes the likeliest."""
     if temperature == 0:
         return int(logits.argmax())
-    logits = logits / temperature
+    tokens = None
     if top_k is not None and top_k < logits.shape[0]:
-        least = logits.topk(top_k).values[-1]
-        logits = logits.masked_fill(logits < least, float("-inf"))
-    return int(tensorgrad.multinomial(logits.softmax(-1), 1, generator=generator))
+        logits, tokens = logits.topk(top_k)  # so many and no more, also where logits are equal
+    # Differences to the largest, in float64: small temperatures do not overflow.
+    weights = ((logits.double() - logits.max()) / temperature).softmax(-1)
+    drawn = int(tensorgrad.multinomial(weights, 1, generator=generator))
+    return drawn if tokens is None else int(tokens[drawn])
 
 
 def stream(

@@ -3,72 +3,100 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import GPTConfig
+from .config import GPTConfig, from_json
+
+LINE_BREAK = "\n"
 
 
-def _option(default: Any, help: str, **extra: Any) -> Any:
-    """A field with the text that the command line shows for it."""
-    return field(default=default, metadata={"help": help, **extra})
+def _option(default: Any, help: str, metavar: str = "", choices: tuple[str, ...] = ()) -> Any:
+    """A field with what the command line shows of it."""
+    metadata = {"help": help, "metavar": metavar, "choices": choices}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """Every choice of a run; each field is a flag of the command line.
 
+    Raises:
+        ValueError: a value is out of range; the sentence says which and why.
+
     >>> PRESETS["shakespeare-char-cpu"].steps
     2000
     """
 
     # the text
-    data: str | None = _option(None, "UTF-8 text file; default: Python's language reference")
-    tokenizer: str = _option("bpe", "bpe, char, or a tiktoken encoding such as gpt2, cl100k_base")
-    vocab_size: int | None = _option(
-        None, "tokens that bpe learns (default 1024); rows of the embedding for a tiktoken encoding"
+    data: str | None = _option(
+        None, "UTF-8 text; without one, Python's language reference", metavar="FILE"
     )
+    tokenizer: str = _option(
+        "bpe", "bpe, char, or an encoding of tiktoken: gpt2, cl100k_base, ...", metavar="NAME"
+    )
+    vocab_size: int | None = _option(
+        None, "tokens that bpe learns (none: 1024), or rows of the embedding for an encoding of "
+        "tiktoken (none: all its tokens; never less than the text needs); char ignores it",
+    )  # fmt: skip
     # the model
     context: int = _option(64, "longest sequence, in tokens")
     width: int = _option(128, "size of a token's vector")
     layers: int = _option(4, "number of blocks")
     heads: int = _option(4, "attention heads; they divide the width")
-    positions: str = _option("learned", "learned or sinusoidal")
-    activation: str = _option("gelu", "gelu, gelu_tanh or relu")
+    positions: str = _option("learned", "how positions are told", choices=("learned", "sinusoidal"))
+    activation: str = _option(
+        "gelu", "of the feed-forward layers", choices=("gelu", "gelu_tanh", "relu")
+    )
     bias: bool = _option(True, "biases in linear and normalisation layers")
-    tied: bool = _option(True, "output layer shares the embedding's weights")
+    tied: bool = _option(True, "the output layer uses the embedding's weights")
     dropout: float = _option(0.0, "probability of dropping a value in training")
-    init: str = _option("gpt2", "initial weights: gpt2 or torch")
+    init: str = _option("gpt2", "how weights begin", choices=("gpt2", "torch"))
     # the training
     batch: int = _option(12, "sequences in a batch")
-    steps: int = _option(2000, "optimizer steps")
+    steps: int = _option(2000, "optimizer steps; the cosine of the learning rate ends there")
     lr: float = _option(1e-3, "highest learning rate")
-    min_lr: float = _option(1e-4, "last learning rate of the cosine; equal to --lr: constant")
-    warmup: int = _option(100, "steps of warm-up")
-    weight_decay: float = _option(0.1, "decay of matrices (vectors are not decayed)")
-    beta1: float = _option(0.9, "AdamW's decay of the first moment")
-    beta2: float = _option(0.99, "AdamW's decay of the second moment")
-    clip: float = _option(1.0, "largest norm of the gradients; 0: no clipping")
+    min_lr: float = _option(1e-4, "learning rate at the end; from --lr on: a constant rate")
+    warmup: int = _option(100, "steps in which the learning rate rises to --lr")
+    weight_decay: float = _option(0.1, "AdamW's decay of matrices (vectors do not decay)")
+    beta1: float = _option(0.9, "AdamW's memory of gradients")
+    beta2: float = _option(0.99, "AdamW's memory of their squares")
+    clip: float = _option(1.0, "largest norm of the gradients; 0: no limit")
     seed: int = _option(1337, "seed of weights, batches, dropout and samples")
     # the reports
-    eval_every: int = _option(200, "steps between evaluations")
+    eval_every: int = _option(200, "steps between evaluations, which go to metrics.jsonl")
     eval_batches: int = _option(20, "batches that an evaluation of each split averages over")
     save_every: int = _option(1000, "steps between checkpoints")
-    sample_tokens: int = _option(300, "length of the samples at the end, in tokens")
-    temperature: float = _option(0.8, "temperature of the samples")
-    top_k: int | None = _option(None, "draw samples from the k likeliest tokens only")
-    prompt: str = _option("\n", "text that the samples continue")
+    # the samples at the end
+    prompt: str = _option(LINE_BREAK, "text to continue", metavar="TEXT")
+    sample_tokens: int = _option(300, "tokens to write")
+    temperature: float = _option(0.8, "below 1 bolder, above 1 more varied, 0 the likeliest token")
+    top_k: int | None = _option(None, "draw from the N likeliest tokens only; none: from all")
 
     def __post_init__(self) -> None:
         for name in ("batch", "steps", "eval_every", "eval_batches", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "min_lr", "warmup", "weight_decay", "clip", "sample_tokens"):
-            if not getattr(self, name) >= 0:  # also refuses nan
+        for name in ("warmup", "seed", "sample_tokens"):
+            if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        for name in ("lr", "min_lr", "weight_decay", "clip", "temperature"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:  # nan is neither
+                raise ValueError(f"{name} must be a number of at least 0, not {value}")
+        if not self.lr:
+            raise ValueError("lr must be above 0: nothing would be learnt")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("vocab_size", "top_k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not self.prompt:
+            raise ValueError("prompt must not be empty: there would be nothing to continue")
+        self.model(vocab_size=1)  # checks what is the model's
 
     def model(self, vocab_size: int) -> GPTConfig:
         """The model's part of the choices."""
@@ -77,6 +105,10 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> RunConfig:
+        return from_json(cls, fields)
 
 
 PRESETS = {
@@ -96,7 +128,7 @@ PRESETS = {
         positions="sinusoidal",
         activation="relu",
         tied=False,
-        dropout=0.1,
+        dropout=0.0,
         init="torch",
         batch=4,
         steps=5000,

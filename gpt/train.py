@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import shlex
 import signal
-import sys
 import time
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import tensorgrad
 from tensorgrad import graph
@@ -21,21 +26,38 @@ from . import checkpoint, curves, data, tokenizer
 from .config import GPTConfig
 from .generate import generate
 from .model import GPT, Block
-from .presets import RunConfig
+from .presets import LINE_BREAK, RunConfig
 
 CHECKPOINT, CONFIG, TOKENIZER, METRICS = (
     "checkpoint.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"
 )  # fmt: skip
+FILES = (CHECKPOINT, CONFIG, TOKENIZER, METRICS,
+         "loss.svg", "loss.png", "block.svg", "block.dot", "sample.txt")  # fmt: skip
+
+# What a run began with, and a checkpoint therefore holds. All other choices can change on resuming.
+FIXED = ("tokenizer", "vocab_size", "context", "width", "layers", "heads", "positions",
+         "activation", "bias", "tied", "init", "seed")  # fmt: skip
+
+
+def say_at_once(line: str) -> None:
+    """Print a line that is read while the program goes on."""
+    print(line, flush=True)
 
 
 class Trainer:
     """One run: its data, model, optimizer and folder.
 
+    A run that was interrupted and resumed ends with the same weights and metrics, to the bit, as
+    one that was not. The learning rate is a function of the step and of ``config`` (its ``steps``
+    is where the cosine ends), so a finished run that is resumed with more steps continues on the
+    longer cosine: its rate jumps up and falls again.
+
     Args:
-        config: all choices.
+        config: all choices; on resuming, those in ``FIXED`` must be the run's own.
         out: the folder that everything of the run goes to.
         resume: continue the run in that folder from its checkpoint.
         say: receives the lines meant for the user.
+        command: starts a program that trains, for the sentence that says how to go on.
 
     Raises:
         ValueError, OSError, RuntimeError: one sentence that names the problem and the remedy;
@@ -43,21 +65,31 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, out: Path, resume: bool = False, say: Callable = print
+        self,
+        config: RunConfig,
+        out: Path,
+        resume: bool = False,
+        say: Callable[[str], object] = say_at_once,
+        command: str = "python -m gpt train",
     ) -> None:
-        self.config, self.out, self.say = config, out, say
+        self.config, self.out, self.say, self.command = config, out, say, command
         self.step, self.seconds = 0, 0.0
-        saved = checkpoint.read(out / CHECKPOINT) if resume else None
+        if resume:
+            self._check_fixed(read_config(self.out)[0])
+            saved = checkpoint.read(self.out / CHECKPOINT)
 
         text = data.default_corpus() if config.data is None else data.read_text(config.data)
         if resume:
-            self.tokenizer = tokenizer.load(out / TOKENIZER)
+            self.tokenizer = tokenizer.load(self.out / TOKENIZER)
         else:
-            self.tokenizer = tokenizer.build(config.tokenizer, text, config.vocab_size or 1024)
+            self.tokenizer = tokenizer.build(
+                config.tokenizer, text, 1024 if config.vocab_size is None else config.vocab_size
+            )
         ids = self.tokenizer.encode(text)
-        self.characters_per_token = len(text) / max(1, len(ids))
+        self.characters, self.tokens = len(text), len(ids)
+        self.prompt = prompt_tokens(self.tokenizer, config.prompt)
         train, val = data.train_val_split(ids)
-        self.model_config = config.model(self._vocab_size(max(ids, default=0)))
+        self.model_config = config.model(self._vocab_size(max([*ids, *self.prompt])))
         seeds = (config.seed, config.seed + 1, config.seed + 2)
         shape = (config.context, config.batch)
         self.batches = data.Batches(train, *shape, seed=seeds[0])
@@ -70,23 +102,46 @@ class Trainer:
         tensorgrad.manual_seed(config.seed)
         self.model = GPT(self.model_config)
         self.optimizer = self._optimizer()
-        floor = min(1.0, config.min_lr / config.lr) if config.lr else 1.0
-        self.schedule = LambdaLR(self.optimizer, warmup_cosine(config.warmup, config.steps, floor))
-        if saved is not None:
+        if resume:
             self._restore(*saved)
-        self._open_folder(resume)
+        floor = min(1.0, config.min_lr / config.lr)
+        self.schedule = LambdaLR(
+            self.optimizer,
+            warmup_cosine(config.warmup, config.steps, floor),
+            last_epoch=self.step - 1,
+        )
+        if resume:
+            self._reopen_folder()
+        else:
+            self._open_folder()
+
+    def _check_fixed(self, saved: RunConfig) -> None:
+        """ValueError if a choice is not the run's own that cannot change any more."""
+        clashes = [
+            f"{name} is {getattr(saved, name)!r} there and {getattr(self.config, name)!r} here"
+            for name in FIXED
+            if getattr(saved, name) != getattr(self.config, name)
+        ]
+        if clashes:
+            raise ValueError(
+                f"the run in {self.out} has another config: {'; '.join(clashes)}; "
+                "leave these choices out to resume it, or --resume to start another run"
+            )
 
     def _vocab_size(self, largest: int) -> int:
         """The embedding's rows: the tokenizer's vocabulary, or for a ready-made one the choice."""
-        known = self.tokenizer.n_vocab
-        if self.config.tokenizer in ("bpe", "char") or self.config.vocab_size is None:
+        known, chosen = self.tokenizer.n_vocab, self.config.vocab_size
+        if self.config.tokenizer in ("bpe", "char") or chosen is None:
             return known
-        if not largest < self.config.vocab_size <= known:
-            raise ValueError(
-                f"vocab_size {self.config.vocab_size} does not fit: the text uses tokens up to "
-                f"{largest}, so it must be from {largest + 1} to {known}"
+        if chosen > known:
+            name = self.tokenizer.name
+            raise ValueError(f"vocab_size is {chosen}, but the tokenizer {name} has {known} tokens")
+        if largest >= chosen:
+            self.say(
+                f"the text has tokens up to {largest:,}: the vocabulary is {largest + 1:,}, "
+                f"not {chosen:,}"
             )
-        return self.config.vocab_size
+        return max(chosen, largest + 1)
 
     def _optimizer(self) -> AdamW:
         """AdamW that decays matrices only: biases and norms have no scale to keep small."""
@@ -103,35 +158,79 @@ class Trainer:
 
     # --- the folder -------------------------------------------------------------------------------
 
-    def _open_folder(self, resume: bool) -> None:
-        """Make the folder; an earlier run in it is kept under another name."""
+    def _open_folder(self) -> None:
+        """Make the folder of a new run; an earlier run there is kept under another name."""
+        kept = None
+        if any((self.out / name).exists() for name in FILES):
+            kept = self._name_for_earlier_run()
         try:
-            if not resume and (self.out / CONFIG).exists():
-                n = 1
-                while (kept := self.out.with_name(f"{self.out.name}-{n}")).exists():
-                    n += 1
+            if kept is not None:
                 self.out.rename(kept)
-                self.say(f"kept the earlier run in {self.out} as {kept}")
-            self.out.mkdir(parents=True, exist_ok=True)
-            record = {"run": self.config.to_json(), "model": self.model_config.to_json()}
-            checkpoint.write_atomically(
-                self.out / CONFIG, json.dumps(record, indent=2).encode() + b"\n"
-            )
+            made = not self.out.exists()
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+                tokenizer.save(self.tokenizer, self.out / TOKENIZER)
+                self._write_records([])
+            except BaseException:
+                for name in (TOKENIZER, METRICS, CONFIG):
+                    with suppress(OSError):
+                        (self.out / name).unlink()
+                if made:
+                    with suppress(OSError):
+                        self.out.rmdir()
+                if kept is not None:
+                    kept.rename(self.out)
+                raise
         except OSError as error:
             raise OSError(
-                f"cannot write to the folder {self.out} ({error.strerror}); "
+                f"cannot write to the folder {self.out} ({error.strerror or error}): "
                 "choose another with --out"
             ) from None
-        if not resume:
-            tokenizer.save(self.tokenizer, self.out / TOKENIZER)
-            (self.out / METRICS).write_text("")
+        if kept is not None:
+            self.say(f"kept the earlier run in {self.out} as {kept}")
+
+    def _name_for_earlier_run(self) -> Path:
+        """A free name beside the folder; ValueError if what is in the folder is not a run."""
+        try:
+            read_config(self.out)
+        except (OSError, ValueError):
+            raise ValueError(
+                f"the folder {self.out} has files that would be overwritten, and they are not of a "
+                "run: choose another with --out"
+            ) from None
+        folder = Path(os.path.normpath(self.out))
+        if Path.cwd().is_relative_to(folder.absolute().resolve()):
+            raise ValueError(
+                f"the run in {self.out} cannot be moved aside while you are in that folder: "
+                "choose another with --out"
+            )
+        n = 1
+        while (name := folder.with_name(f"{folder.name}-{n}")).exists():
+            n += 1
+        return name
+
+    def _reopen_folder(self) -> None:
+        """Go on in the folder of a run."""
+        # What was measured after the checkpoint will be measured again.
+        metrics = curves.read_metrics(self.out / METRICS)
+        self._write_records([m for m in metrics if m["step"] <= self.step])
+        self.say(f"resumed {self.out} at step {self.step}")
+
+    def _write_records(self, metrics: list[dict[str, Any]]) -> None:
+        record = {"run": self.config.to_json(), "model": self.model_config.to_json()}
+        lines = "".join(json.dumps(m) + "\n" for m in metrics)
+        checkpoint.replace(
+            {
+                self.out / METRICS: lines.encode(),
+                self.out / CONFIG: json.dumps(record, indent=2).encode() + b"\n",
+            }
+        )
 
     def save(self) -> Path:
         """Write the checkpoint: weights, optimizer, step and all random states."""
         facts = {
             "step": self.step,
             "seconds": self.seconds,
-            "schedule": self.schedule.state_dict(),
             "random": {
                 "torch": tensorgrad.default_generator.get_state(),
                 "batches": self.batches.state_dict(),
@@ -144,43 +243,56 @@ class Trainer:
 
     def _restore(self, header: dict[str, Any], arrays: dict[str, Any]) -> None:
         path = self.out / CHECKPOINT
-        facts = header["facts"]
-        checkpoint.restore_model(self.model, arrays, path)
-        checkpoint.restore_optimizer(self.optimizer, header, arrays)
-        self.step, self.seconds = facts["step"], facts["seconds"]
-        self.schedule.load_state_dict(facts["schedule"])
-        tensorgrad.default_generator.set_state(facts["random"]["torch"])
-        self.batches.load_state_dict(facts["random"]["batches"])
-        for name, batches in self.eval_batches.items():
-            batches.load_state_dict(facts["random"][name])
-        # Metrics written after the checkpoint will be measured again.
-        metrics = [m for m in curves.read_metrics(self.out / METRICS) if m["step"] <= self.step]
-        lines = "".join(json.dumps(m) + "\n" for m in metrics)
-        checkpoint.write_atomically(self.out / METRICS, lines.encode())
-        self.say(f"resumed {self.out} at step {self.step}")
+        checkpoint.restore_model(self.model, header, arrays, path)
+        try:
+            checkpoint.restore_optimizer(self.optimizer, header, arrays)
+            facts = header["facts"]
+            self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
+            tensorgrad.default_generator.set_state(facts["random"]["torch"])
+            self.batches.load_state_dict(facts["random"]["batches"])
+            for name, batches in self.eval_batches.items():
+                batches.load_state_dict(facts["random"][name])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}): restore it from a copy") from None
+        if self.config.steps < self.step:
+            raise ValueError(
+                f"the run in {self.out} has done {self.step} steps already: "
+                f"give --steps {self.step} or more"
+            )
 
     # --- the work ---------------------------------------------------------------------------------
 
+    # A run that diverges is noticed by its loss, and not by NumPy's warnings on the way there.
+    @np.errstate(all="ignore")
     def train_step(self) -> tuple[float, float]:
-        """One batch, one update; returns the loss and the gradients' norm before clipping."""
+        """One batch, one update; returns the loss and the gradients' norm before clipping.
+
+        Raises:
+            RuntimeError: one of them is not finite; the weights are those before the step.
+        """
         self.model.train()
         x, y = (tensorgrad.from_numpy(a) for a in self.batches.next())
         loss = self.model(x, y)
         loss.backward()
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf))
         value = loss.item()
-        if not math.isfinite(value + norm):
-            raise RuntimeError(
-                f"the loss is {value} and the gradients' norm {norm} at step {self.step + 1}: "
-                "the run has diverged; try a lower --lr or a longer --warmup "
-                f"(the last checkpoint in {self.out} is kept)"
-            )
+        self._check_finite(value, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
         self.step += 1
         return value, norm
 
+    def _check_finite(self, *values: float) -> None:
+        if not all(map(math.isfinite, values)):
+            kept = self.out / CHECKPOINT
+            raise RuntimeError(
+                f"the training has diverged after {self.step} steps (the loss is {values[0]}): "
+                "try a lower --lr or a longer --warmup"
+                + (f"; the last checkpoint, {kept}, is kept" if kept.exists() else "")
+            )
+
+    @np.errstate(all="ignore")
     def evaluate(self) -> dict[str, float]:
         """The mean loss on fresh random batches of each split, without dropout."""
         self.model.eval()
@@ -192,80 +304,145 @@ class Trainer:
                     x, y = (tensorgrad.from_numpy(a) for a in batches.next())
                     total += self.model(x, y).item()
                 losses[f"{split}_loss"] = total / self.config.eval_batches
+        self._check_finite(*losses.values())
         return losses
 
     def run(self) -> bool:
-        """Train to the last step and write everything; False if the user interrupted it."""
-        c = self.config
-        m = self.model_config
+        """Train to the last step and write everything; False if the user interrupted it.
+
+        Seconds and tokens per second are of the training steps alone: forward pass, backward pass
+        and update, without evaluations, checkpoints and start. A rate is the mean since the
+        previous line of the metrics.
+        """
+        c, m = self.config, self.model_config
         self.say(
-            f"{self.model.parameter_count():,} parameters: {m.layers} blocks, {m.heads} heads, "
-            f"width {m.width}, context {m.context}, vocabulary {m.vocab_size:,} "
-            f"({self.tokenizer.name}, {self.characters_per_token:.1f} characters a token)"
+            f"{self.model.parameter_count():,} parameters: layers {m.layers}, heads {m.heads}, "
+            f"width {m.width}, context {m.context}, vocabulary {m.vocab_size:,}\n"
+            f"{self.tokens:,} tokens of {self.characters / self.tokens:.1f} characters "
+            f"({self.tokenizer.name}) from {c.data or 'the Python language reference'}"
         )
         with _interruptible() as interrupted, _progress(self.step, c.steps) as bar:
             tokens, spent = 0, 0.0
             while self.step < c.steps and not interrupted:
+                lr = self.schedule.get_last_lr()[0]
                 started = time.perf_counter()
                 loss, norm = self.train_step()
                 elapsed = time.perf_counter() - started
                 self.seconds += elapsed
                 spent += elapsed
                 tokens += c.batch * c.context
+                bar.set_description_str(f"loss {loss:.3f}, {tokens / spent:,.0f} tokens/s", False)
                 bar.update(1)
-                bar.set_postfix_str(f"loss {loss:.3f}, {tokens / spent:,.0f} tokens/s", False)
                 if self.step % c.eval_every == 0 or self.step in (1, c.steps):
-                    self._report(norm, tokens / spent, bar)
+                    line = self._measure(lr, norm, tokens / spent)
                     tokens, spent = 0, 0.0
-                if self.step % c.save_every == 0:
+                    with bar.external_write_mode():
+                        self._say_or_save(line)
+                if self.step % c.save_every == 0 and self.step < c.steps:
                     self.save()
         path = self.save()
         if interrupted:
-            self.say(f"\nstopped at step {self.step}; saved {path}")
-            self.say(f"to go on: python examples/train_gpt.py --resume --out {self.out}")
+            self.say(f"stopped after step {self.step:,} of {c.steps:,}; saved {path}")
+            self.say(f"to go on: {self.command} --resume --out {shlex.quote(str(self.out))}")
             return False
         self._finish()
         return True
 
-    def _report(self, norm: float, rate: float, bar: Any) -> None:
+    def _measure(self, lr: float, norm: float, rate: float) -> str:
+        """Evaluate, add a line to the metrics, and return one for the user."""
         metrics = {
             "step": self.step,
             **self.evaluate(),
-            "lr": self.schedule.get_last_lr()[0],
+            "lr": lr,
             "grad_norm": norm,
             "tokens_per_second": rate,
             "seconds": self.seconds,
         }
-        with open(self.out / METRICS, "a") as file:
-            file.write(json.dumps(metrics) + "\n")
-        bar.write(
+        path = self.out / METRICS
+        try:
+            with open(path, "a", encoding="utf-8", newline="\n") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise OSError(f"{path} cannot be written ({error.strerror or error})") from None
+        return (
             f"step {self.step:>6,}   train loss {metrics['train_loss']:.4f}   "
             f"val loss {metrics['val_loss']:.4f}   {rate:>8,.0f} tokens/s   "
             f"{self.seconds:>5.0f} s"
         )
 
-    def _finish(self) -> None:
-        title = f"{self.out.name}: {self.model.parameter_count():,} parameters"
-        written: list[Path] = [self.out / METRICS, self.out / CHECKPOINT]
+    def _say_or_save(self, line: str) -> None:
+        """Say a line; if nobody listens any more (``| head``), save before giving up."""
         try:
-            written += curves.save_loss_curve(self.out, title)
+            self.say(line)
+        except BrokenPipeError:
+            self.save()
+            raise
+
+    def _finish(self) -> None:
+        """Draw, sample, and list what there is."""
+        metrics = self.out / METRICS
+        title = f"{self.out.resolve().name}: {self.model.parameter_count():,} parameters"
+        written, advice = [self.out / CHECKPOINT, metrics], []
+        try:
+            if curves.read_metrics(metrics):
+                written += curves.save_loss_curve(self.out, title)
         except ImportError as missing:
-            self.say(str(missing))
-        written.append(draw_block(self.model_config, self.out / "block.svg"))
+            advice.append(str(missing))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            written.append(draw_block(self.model_config, self.out / "block.svg"))
+        advice += [str(w.message) for w in caught]
         sample = self.sample()
         (self.out / "sample.txt").write_text(sample, encoding="utf-8")
-        self.say(f"\n--- sample {'-' * 69}\n{sample}\n{'-' * 80}")
-        self.say(f"wrote {self.out}: " + ", ".join(p.name for p in written) + ", sample.txt")
+        self.say(f"\n{' sample ':-^80}\n{printable(sample)}\n{'-' * 80}")
+        self.say(f"wrote {self.out}: {', '.join(p.name for p in written)}, sample.txt")
+        for line in advice:
+            self.say(line)
 
     def sample(self) -> str:
         """The prompt and what the model continues it with."""
         c = self.config
-        try:
-            prompt = self.tokenizer.encode(c.prompt) or [0]
-        except ValueError:  # a character tokenizer that has not seen the prompt's characters
-            prompt = [0]
-        written = generate(self.model, prompt, c.sample_tokens, c.temperature, c.top_k, seed=c.seed)
-        return self.tokenizer.decode([*prompt, *written])
+        written = generate(
+            self.model, self.prompt, c.sample_tokens, c.temperature, c.top_k, seed=c.seed
+        )
+        return self.tokenizer.decode([*self.prompt, *written])
+
+
+def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
+    """The choices of the run in a folder, and its model's config.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: the file is not the config of a run.
+    """
+    path = folder / CONFIG
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return RunConfig.from_json(record["run"]), GPTConfig.from_json(record["model"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"there is no run in {folder}: {path} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the config of a run ({error}): restore it from a copy"
+        ) from None
+
+
+def prompt_tokens(coder: tokenizer.Tokenizer, prompt: str) -> list[int]:
+    """The tokens of a prompt; if characters have no line break, the default prompt is the first."""
+    try:
+        return coder.encode(prompt)
+    except ValueError as error:
+        if prompt == LINE_BREAK:
+            return [0]
+        raise ValueError(f"the prompt cannot be encoded: {error}") from None
+
+
+def printable(text: str) -> str:
+    """Text without the control characters that do things to a terminal."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c
+        for c in text.replace("\r\n", "\n")
+    )
 
 
 def draw_block(config: GPTConfig, path: Path) -> Path:
@@ -277,16 +454,18 @@ def draw_block(config: GPTConfig, path: Path) -> Path:
 
 
 @contextmanager
-def _interruptible() -> Iterator[list]:
+def _interruptible() -> Iterator[list[int]]:
     """A list that is filled by the first Ctrl-C, so that a step is never cut in half.
 
     A second Ctrl-C interrupts at once.
     """
-    interrupted: list = []
+    interrupted: list[int] = []
 
     def handler(signum: int, frame: Any) -> None:
         interrupted.append(signum)
         signal.signal(signal.SIGINT, previous)
+        with suppress(OSError, ValueError):  # print could be in the middle of a line; this not
+            os.write(2, b"\nstopping after this step (Ctrl-C again: at once, without saving)\n")
 
     try:
         previous = signal.signal(signal.SIGINT, handler)
@@ -300,13 +479,15 @@ def _interruptible() -> Iterator[list]:
 
 
 def _progress(done: int, total: int) -> Any:
-    """A progress bar on a terminal, plain lines elsewhere."""
+    """A progress bar, shown on terminals only."""
     from tqdm import tqdm
 
-    bar = tqdm(
-        initial=done, total=total, unit="step", disable=not sys.stderr.isatty(),
-        dynamic_ncols=True, leave=False,
-    )  # fmt: skip
-    if not sys.stderr.isatty():
-        bar.write = lambda line: print(line, flush=True)
-    return bar
+    return tqdm(
+        initial=done,
+        total=total,
+        disable=None,
+        dynamic_ncols=True,
+        leave=False,
+        desc="starting",
+        bar_format="{percentage:3.0f}% |{bar:30}| {n:,}/{total:,} steps, {remaining} left, {desc}",
+    )

@@ -17,7 +17,7 @@ class Sequential(Module):
     def __init__(self, *modules: Module) -> None:
         super().__init__()
         for i, module in enumerate(modules):
-            setattr(self, str(i), module)
+            self.add_module(str(i), module)
 
     def forward(self, x: Any) -> Any:
         for module in self.children():
@@ -30,8 +30,9 @@ class Sequential(Module):
     def __iter__(self) -> Iterator[Module]:
         return self.children()
 
-    def __getitem__(self, index: int) -> Module:
-        return list(self.children())[index]
+    def __getitem__(self, index: int | slice) -> Any:
+        found = list(self.children())[index]
+        return Sequential(*found) if isinstance(found, list) else found
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -47,7 +48,7 @@ class ModuleList(Module):
             self.append(module)
 
     def append(self, module: Module) -> ModuleList:
-        setattr(self, str(len(self)), module)
+        self.add_module(str(len(self)), module)
         return self
 
     def __len__(self) -> int:
@@ -56,5 +57,6 @@ class ModuleList(Module):
     def __iter__(self) -> Iterator[Module]:
         return self.children()
 
-    def __getitem__(self, index: int) -> Module:
-        return list(self.children())[index]
+    def __getitem__(self, index: int | slice) -> Any:
+        found = list(self.children())[index]
+        return ModuleList(found) if isinstance(found, list) else found

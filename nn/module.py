@@ -59,18 +59,12 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if "_modules" not in self.__dict__:
             raise AttributeError(f"call super().__init__() in {type(self).__name__}.__init__ first")
-        kinds = (self._parameters, self._modules, self._buffers)
-        if isinstance(value, Parameter):
+        if isinstance(value, Parameter) or name in self._parameters:
             self.register_parameter(name, value)
-        elif isinstance(value, Module):
-            self._drop(name)
-            self._modules[name] = value
-        elif any(name in kind for kind in kinds):
-            kind: dict = next(kind for kind in kinds if name in kind)
-            if value is not None and not (kind is self._buffers and isinstance(value, Tensor)):
-                wanted = "a Tensor" if kind is self._buffers else "a Parameter or Module"
-                raise TypeError(f"{name} must stay {wanted} or None, got {type(value).__name__}")
-            kind[name] = value
+        elif isinstance(value, Module) or name in self._modules:
+            self.add_module(name, value)
+        elif name in self._buffers:
+            self.register_buffer(name, value, persistent=name not in self._transient)
         else:
             object.__setattr__(self, name, value)
 
@@ -85,24 +79,34 @@ class Module:
         if not self._drop(name):
             object.__delattr__(self, name)
 
-    def _drop(self, name: str) -> bool:
+    def _drop(self, name: str, keep: dict | None = None) -> bool:
+        """Forget what is called ``name``, but leave it its place if it is in ``keep``."""
+        self._transient.discard(name)
         found = False
         for kind in (self.__dict__, self._parameters, self._modules, self._buffers):
-            if name in kind:
+            if name in kind and kind is not keep:
                 del kind[name]
                 found = True
         return found
 
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a child, or None to reserve its name."""
+        _check(name, module, Module)
+        self._drop(name, keep=self._modules)
+        self._modules[name] = module
+
     def register_parameter(self, name: str, value: Parameter | None) -> None:
         """Add a parameter, or None to reserve its name."""
-        self._drop(name)
+        _check(name, value, Parameter)
+        self._drop(name, keep=self._parameters)
         self._parameters[name] = value
         if value is not None and value.name is None:
             value.name = name
 
     def register_buffer(self, name: str, value: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is not trained; in the ``state_dict`` if ``persistent``."""
-        self._drop(name)
+        _check(name, value, Tensor)
+        self._drop(name, keep=self._buffers)
         self._buffers[name] = value
         if not persistent:
             self._transient.add(name)
@@ -189,6 +193,8 @@ class Module:
     def to(self, dtype: Any) -> Module:
         """Cast the float parameters and buffers, in place; ``'cpu'`` changes nothing."""
         if dtype != "cpu":
+            if not tensorgrad.empty(0, dtype=dtype).is_floating_point():
+                raise TypeError(f"a module can be cast to float dtypes only, not to {dtype}")
             for kind in ("_parameters", "_buffers"):
                 for _, _, _, value in self._named(kind, repeated=False):
                     if value.is_floating_point():
@@ -204,13 +210,13 @@ class Module:
 
     # --- state ------------------------------------------------------------------------------------
 
-    def _state(self) -> Iterator[tuple[str, Tensor]]:
-        for prefix, module in self.named_modules():
-            dot = f"{prefix}." if prefix else ""
-            members = {**module._parameters, **module._buffers}
-            for name, value in members.items():
-                if value is not None and name not in module._transient:
-                    yield dot + name, value
+    def _state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) under every name that leads to it, also where modules are shared."""
+        for name, value in {**self._parameters, **self._buffers}.items():
+            if value is not None and name not in self._transient:
+                yield prefix + name, value
+        for name, child in self.named_children():
+            yield from child._state(f"{prefix}{name}.")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Names and values of all parameters and persistent buffers; memory is shared."""
@@ -258,10 +264,14 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        lines = [
-            f"  ({name}): " + repr(child).replace("\n", "\n  ")
-            for name, child in self.named_children()
-        ]
-        if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n".join([f"{type(self).__name__}({self.extra_repr()}", *lines, ")"])
+        extra = self.extra_repr()
+        parts = [f"({name}): {child!r}" for name, child in self.named_children()]
+        if not parts and "\n" not in extra:
+            return f"{type(self).__name__}({extra})"
+        body = "\n".join([extra, *parts] if extra else parts).replace("\n", "\n  ")
+        return f"{type(self).__name__}(\n  {body}\n)"
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__} or None, got {type(value).__name__}")

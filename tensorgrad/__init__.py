@@ -10,7 +10,7 @@ tensor([ 4., -2.])
 
 from __future__ import annotations
 
-from . import autograd, graph, optim, testing
+from . import autograd, graph, linalg, optim, serialization, testing, utils
 from .autograd import grad
 from .creation import (
     arange,
@@ -22,6 +22,7 @@ from .creation import (
     float16,
     float32,
     float64,
+    from_dlpack,
     from_numpy,
     full,
     half,
@@ -45,6 +46,7 @@ from .creation import (
 )
 from .creation import bool_ as bool
 from .creation import float_ as float
+from .elementwise import *
 from .functions import (
     abs,
     add,
@@ -55,12 +57,15 @@ from .functions import (
     argmax,
     argmin,
     argsort,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
     broadcast_to,
     cat,
     chunk,
     clone,
     cos,
-    div,
     embedding,
     eq,
     erf,
@@ -118,6 +123,7 @@ from .functions import (
 from .mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .ops import fused
 from .random import Generator, default_generator, manual_seed
+from .serialization import load, save
 from .tensor import Tensor
 
 __version__ = "0.1.0"

@@ -12,89 +12,19 @@ values are Tensors, so that derivatives can be differentiated again.
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Callable, Iterable, Sequence
-from types import MethodType, ModuleType
 from typing import Any
 
-from .backend import kernels, promote
+from . import errors
+from .backend import is_view_of, kernels, overlap, promote
 from .backend import xp as arrays_xp
-from .errors import explained
 from .mode import set_grad_enabled
 from .mode import state as mode
+from .variable import Array, Bound, Storage, Variable, tick, wrap
 
-Array = Any  # an array of the backend
 ndarray = arrays_xp.ndarray
 
-# One clock orders the recorded operations and the in-place writes: a node's inputs were made before
-# it, so walking back in time is a topological order; and an array written after the node that saved
-# it has been spoilt. Neither needs any other bookkeeping.
-tick = itertools.count(1).__next__
-
 registry: dict[str, Op] = {}
-
-
-class Storage:
-    """What all views of one array share: when it was last written in place, and by what.
-
-    Class attributes are the state of a storage never written, so that making one costs nothing.
-    """
-
-    written: int = 0  # clock time of the last in-place write
-    writer: str = ""
-    version: int = 0  # the number of in-place writes so far
-    shared: bool = False  # whether a view was ever made
-
-
-class Variable:
-    """The part of a Tensor that the chain rule needs: an array, its history and its gradient."""
-
-    array: Array
-    storage: Storage
-    node: Node | None = None  # the operation that made it; None for a leaf
-    needs_grad: bool = False
-    grad: Any = None
-    name: str | None = None  # for pictures and messages
-
-    __hash__ = object.__hash__
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.array.dtype
-
-    def wrote(self, writer: str) -> None:
-        """Record that the array was just overwritten, for backward passes that needed it."""
-        storage = self.storage
-        storage.version += 1
-        storage.written, storage.writer = tick(), writer
-
-
-class _Bound:
-    """What lies above this file and is handed down to it once, at import."""
-
-    tensor_type: type[Variable] = Variable
-    ops: ModuleType
-
-
-def bind(tensor_type: type[Variable], ops: ModuleType) -> None:
-    """Tell the engine which class to wrap results in and where the ops over it are."""
-    _Bound.tensor_type, _Bound.ops = tensor_type, ops
-
-
-def wrap(array: Array, node: Node | None = None, storage: Storage | None = None) -> Any:
-    """A tensor around ``array``; it needs a gradient if ``node`` made it."""
-    cls = _Bound.tensor_type
-    tensor = cls.__new__(cls)
-    tensor.array = array
-    tensor.storage = storage or Storage()
-    if node is not None:
-        tensor.node = node
-        tensor.needs_grad = True
-    return tensor
 
 
 # --- ops ------------------------------------------------------------------------------------------
@@ -145,6 +75,8 @@ class Op:
     A variadic op's formula may also name ``i``, its argument's position, and ``shapes``.
     """
 
+    kernel: Callable | None = None  # of a fused op: values, params → the result and what to save
+
     def __init__(
         self, forward: Callable, *, samples: Callable, view: bool, promotes: str | None
     ) -> None:
@@ -164,9 +96,11 @@ class Op:
         self.formulas: dict[str, Callable] = {}
         self.differentiable = 0  # a bit for each argument that has a vjp
         self._plans: dict[int, Plan] = {}
+        self.apply = self.function()
 
     def vjp(self, *formulas: Callable | None) -> Op:
         """Give one formula per argument, in order; None for one that has no derivative."""
+        self._plans.clear()
         names = [self.variadic] if self.variadic else self.arguments
         for i, (name, formula) in enumerate(zip(names, formulas, strict=True)):
             if formula is not None:
@@ -193,92 +127,118 @@ class Op:
             return "shape", self.arguments.index(name[:-6])
         if name in self.keywords:
             return "param", name
-        if self.variadic and name in ("i", "shapes", self.variadic):
-            return name if name != self.variadic else "inputs", position
+        if self.variadic and name in ("i", "shapes"):
+            return name, position
         raise TypeError(f"a vjp of {self.name} names {name!r}, which is none of its values")
 
     def plan(self, mask: int) -> Plan:
-        plan = self._plans.get(mask)
-        if plan is None:
-            plan = self._plans[mask] = Plan(self, mask)
-        return plan
+        if mask not in self._plans:
+            self._plans[mask] = Plan(self, mask)
+        return self._plans[mask]
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
-    def __get__(self, tensor: Any, owner: type) -> Any:
-        """An op put into a class is a method of it: ``exp = ops.exp``."""
-        return self if tensor is None else MethodType(self, tensor)
-
     def __call__(self, *args: Any, **params: Any) -> Any:
-        if len(args) > len(self.arguments) and not self.variadic:
-            params.update(zip(self.keywords, args[len(self.arguments) :]))
-            args = args[: len(self.arguments)]
-        mask, bit, values = 0, 1, []
-        for a in args:
-            if isinstance(a, Variable):
-                values.append(a.array)
-                if a.needs_grad:
-                    mask |= bit
-            else:
-                values.append(a if type(a) in _NUMBERS else _operand(a, self))
-            bit += bit
-        if self.defaults:
-            params = {**self.defaults, **params}
-        if self.promotes:
-            if self.promotes == "tail":
-                values[1:] = promote(values[1:])
-            else:
-                values = promote(values, self.promotes == "float")
-        if mask and not (mode.recording and self.differentiable):
-            mask = 0
-        try:
-            y, extra = self.evaluate(values, params)
-        except (ValueError, IndexError, TypeError) as error:
-            raise explained(self.name, values, bool(self.promotes), error) from None
-        if type(y) is not ndarray:
-            y = arrays_xp.asarray(y)
-        storage = Storage()
-        shares = self.view and isinstance(args[0], Variable)
-        if shares and arrays_xp.may_share_memory(y, values[0]):
-            storage = args[0].storage
-            storage.shared = True
-        if not mask:
-            return wrap(y, None, storage)
-        node = Node(self, args, params, mask, y)
-        self.save(node, values, y, extra, args, storage)
-        return wrap(y, node, storage)
+        return self.apply(*args, **params)
 
-    def evaluate(self, values: list, params: dict) -> tuple[Array, Any]:
-        """The forward result on raw arrays, and anything more that the vjp wants."""
-        return self.forward(arrays_xp, *values, **params), None
+    def bind(self, args: tuple, params: dict) -> tuple:
+        """Put parameters that were given by position among ``params``; returns the tensors."""
+        n = len(self.arguments)
+        if len(args) > n + len(self.keywords):
+            raise TypeError(f"{self.name} takes no {len(args)} arguments")
+        params.update(zip(self.keywords, args[n:]))
+        return args[:n]
+
+    def function(self) -> Callable:
+        """What the user calls: checks, evaluates, records.
+
+        A closure and not a method, for it is also put into class Tensor, where Python calls plain
+        functions several times as fast as objects. Every line here is paid for by every operation.
+        """
+        op, forward, kernel, plans = self, self.forward, self.kernel, self._plans
+        defaults, promotes, view = self.defaults, self.promotes, self.view
+        most = len(self.arguments) if not self.variadic else float("inf")
+        new = object.__new__
+
+        def apply(*args: Any, **params: Any) -> Any:
+            if len(args) > most:
+                args = op.bind(args, params)
+            if defaults:
+                params = {**defaults, **params}
+            mask, bit, uniform, dtype = 0, 1, True, None
+            values, parents = [], []
+            for a in args:
+                parent = None
+                if isinstance(a, Variable):
+                    if a.needs_grad:
+                        parent = a.node or a
+                        mask |= bit
+                    a = a.array
+                    if a.dtype is not dtype:
+                        uniform, dtype = dtype is None, a.dtype
+                elif type(a) not in _NUMBERS:
+                    a, uniform = _operand(a, op), False
+                values.append(a)
+                parents.append(parent)
+                bit += bit
+            if promotes and not (uniform and dtype and dtype.kind == "f"):
+                values = op.promoted(values)
+            try:
+                if kernel is None:
+                    y, extra = forward(arrays_xp, *values, **params), None
+                else:
+                    y, extra = kernel(values, params)
+            except (ValueError, IndexError, TypeError) as error:
+                raise errors.explained(op.name, values, bool(promotes), error) from None
+            if type(y) is not ndarray:
+                y = arrays_xp.asarray(y)
+            tensor = new(Bound.tensor_type)
+            tensor.array = y
+            shares = view and isinstance(args[0], Variable) and is_view_of(y, values[0])
+            tensor.storage = args[0].storage if shares else Storage()
+            # Nothing flows through integers and bools.
+            if mask and mode.recording and op.differentiable and y.dtype.kind == "f":
+                plan = plans.get(mask) or op.plan(mask)
+                tensor.node = node = Node(op, params, parents, plan, y)
+                tensor.needs_grad = True
+                op.save(node, values, y, extra, args, tensor.storage)
+            if shares:
+                args[0].adopt(tensor)
+            return tensor
+
+        apply.__name__ = apply.__qualname__ = self.name
+        apply.__doc__ = self.__doc__
+        apply.op, apply.vjp = self, self.vjp  # type: ignore[attr-defined]
+        return apply
+
+    def promoted(self, values: list) -> list:
+        """The values in their common dtype."""
+        if self.promotes == "tail":
+            return [values[0], *promote(values[1:])]
+        return promote(values, self.promotes == "float")
 
     def save(
         self, node: Node, values: list, y: Array, extra: Any, args: Sequence, storage: Storage
     ) -> None:
         """Keep in ``node`` what its vjps name, and the storages that must not be overwritten."""
-        saved: list[Any] = []
-        guards = []
+        node.saved, node.guards = saved, guards = [], []
         for what, which in node.plan.keep:
             if what == "input":
+                a = args[which]
                 saved.append(values[which])
-                if isinstance(args[which], Variable):
-                    guards.append(args[which].storage)
-            elif what == "param":
-                saved.append(node.params[which])
-            elif what == "shape":
-                saved.append(getattr(values[which], "shape", ()))
+                guards.append(a.storage if isinstance(a, Variable) else None)
             elif what == "output":
                 saved.append(y)
                 guards.append(storage)
-            elif what == "i":
-                saved.append(which)
-            elif what == "shapes":
-                saved.append([v.shape for v in values])
             else:
-                saved.append(values)
-                guards.extend(a.storage for a in args)
-        node.saved, node.guards = saved, guards
+                saved.append(
+                    node.params[which] if what == "param"
+                    else getattr(values[which], "shape", ()) if what == "shape"
+                    else [v.shape for v in values] if what == "shapes"
+                    else which
+                )  # fmt: skip
+                guards.append(None)
 
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         """The gradients of the inputs, given that of the output: one vjp per input."""
@@ -296,16 +256,22 @@ class Fused(Op):
     ``create_graph=True`` the composite is replayed on the inputs.
     """
 
-    def __call__(self, *args: Any, **params: Any) -> Any:
-        dtypes = {a.array.dtype for a in args if isinstance(a, Variable)}
-        if kernels.find(self.name) is None or sum(d.kind == "f" for d in dtypes) != 1:
-            return self.forward(_Bound.ops, *args, **{**self.defaults, **params})
-        return super().__call__(*args, **params)
+    def function(self) -> Callable:
+        apply = super().function()
+
+        def apply_or_compose(*args: Any, **params: Any) -> Any:
+            dtypes = {a.array.dtype for a in args if isinstance(a, Variable)}
+            if kernels.find(self.name) is None or sum(d.kind == "f" for d in dtypes) != 1:
+                return self.forward(Bound.ops, *args, **{**self.defaults, **params})
+            return apply(*args, **params)
+
+        apply_or_compose.__dict__.update(apply.__dict__)
+        return apply_or_compose
 
     def plan(self, mask: int) -> Any:
         return None
 
-    def evaluate(self, values: list, params: dict) -> tuple[Array, Any]:
+    def kernel(self, values: list, params: dict) -> tuple[Array, Any]:
         kernel = kernels.find(self.name)
         assert kernel is not None  # __call__ has looked
         y, saved = kernel.forward(*values, **params)
@@ -315,7 +281,7 @@ class Fused(Op):
         self, node: Node, values: list, y: Array, extra: Any, args: Sequence, storage: Storage
     ) -> None:
         node.saved = [values, *extra]
-        node.guards = [a.storage for a in args if isinstance(a, Variable)]
+        node.guards = [a.storage if isinstance(a, Variable) else None for a in args]
 
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         needs = [p is not None for p in node.parents]
@@ -335,7 +301,7 @@ class Fused(Op):
 
 def op(
     *, samples: Callable, view: bool = False, promotes: str | None = None
-) -> Callable[[Callable], Op]:
+) -> Callable[[Callable], Any]:
     """Register a function of ``(xp, *arrays, **params)`` as an op.
 
     Args:
@@ -346,20 +312,19 @@ def op(
             a float dtype, ``"tail"`` to leave out the first argument (a condition).
     """
 
-    def register(forward: Callable) -> Op:
+    def register(forward: Callable) -> Any:
         return _register(Op(forward, samples=samples, view=view, promotes=promotes))
 
     return register
 
 
-def fused(*, samples: Callable) -> Callable[[Callable], Fused]:
+def fused(*, samples: Callable) -> Callable[[Callable], Any]:
     """Register a composite of ops that the backend may have a kernel for."""
 
-    def register(forward: Callable) -> Fused:
+    def register(forward: Callable) -> Any:
         made = Fused(forward, samples=samples, view=False, promotes=None)
         made.differentiable = -1  # every argument, through the composite
-        _register(made)
-        return made
+        return _register(made)
 
     return register
 
@@ -368,7 +333,7 @@ def _register(made: Any) -> Any:
     if made.name in registry:
         raise ValueError(f"the op {made.name} is registered twice")
     registry[made.name] = made
-    return made
+    return made.apply
 
 
 _NUMBERS = frozenset((float, int, bool))
@@ -377,8 +342,8 @@ _NUMBERS = frozenset((float, int, bool))
 def _operand(value: Any, op: Op) -> Any:
     """Anything but a tensor or a plain Python number, as an op takes it."""
     if isinstance(value, arrays_xp.generic):
-        return value.item()  # a weak number as in PyTorch, not a strong NumPy scalar
-    if isinstance(value, (ndarray, int, float)) or value is None:
+        value = value.item()  # a weak number as in PyTorch, not a strong NumPy scalar
+    if isinstance(value, (ndarray, int, float)) or (value is None and isinstance(op, Fused)):
         return value
     raise TypeError(
         f"{op.name}: expected a tensor or a number, got {type(value).__name__}; "
@@ -395,31 +360,19 @@ class Node:
     ``parents`` has for each argument the node or leaf that its gradient goes to, or None.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "dtype",
-        "guards",
-        "op",
-        "params",
-        "parents",
-        "plan",
-        "saved",
-        "seq",
-        "shape",
-    )
+    __slots__ = ("seq", "op", "params", "parents", "plan", "shape", "dtype", "saved", "guards",
+                 "__weakref__")  # fmt: skip
 
-    def __init__(self, op: Op, args: Sequence, params: dict, mask: int, y: Array) -> None:
+    def __init__(self, op: Op, params: dict, parents: list, plan: Any, y: Array) -> None:
         self.seq = tick()
         self.op = op
         self.params = params
-        self.parents = [
-            (a.node or a) if isinstance(a, Variable) and a.needs_grad else None for a in args
-        ]
-        self.plan: Any = op.plan(mask)  # None for a fused op, which keeps its inputs
+        self.parents = parents
+        self.plan = plan  # None for a fused op, which keeps its inputs
         self.shape = y.shape
         self.dtype = y.dtype
         self.saved: Sequence | None
-        self.guards: Sequence[Storage]
+        self.guards: Sequence[Storage | None]  # for each value saved, where it lies
 
     def __repr__(self) -> str:
         return f"<{self.op.name} {list(self.shape)}>"
@@ -427,18 +380,19 @@ class Node:
     def values(self) -> Sequence:
         """What was saved, after checking that it is still there and was not overwritten."""
         if self.saved is None:
-            raise RuntimeError(
-                f"backward a second time through {self.op.name}, whose saved values are freed; "
-                "pass retain_graph=True to the first backward to keep them"
-            )
+            raise errors.freed(self.op.name)
         for storage in self.guards:
-            if storage.written > self.seq:
-                raise RuntimeError(
-                    f"the backward pass of {self.op.name} (output shape {tuple(self.shape)}) needs "
-                    f"a value that {storage.writer} has overwritten in place since; use the "
-                    "operation that makes a new tensor, or clone() before writing"
-                )
+            if storage is not None and storage.written > self.seq:
+                raise errors.overwritten(self.op.name, self.shape, storage.writer)
         return self.saved
+
+    def keep_copies(self, array: Array, storage: Storage) -> None:
+        """Save copies of what lies in ``array``, which is about to be overwritten."""
+        if self.saved is not None and storage in self.guards:
+            self.saved = [
+                s.copy() if isinstance(s, ndarray) and overlap(s, array) else s for s in self.saved
+            ]
+            self.guards = [s if s is not storage else None for s in self.guards]
 
     def release(self) -> None:
         """Let go of the saved arrays."""
@@ -449,30 +403,28 @@ class Node:
         """The saved values as Tensors with their history, for ``create_graph=True``."""
         saved = self.values()
         if self.plan is None:  # a fused op: the inputs
-            inputs = [self._tensor(v, i) for i, v in enumerate(saved[0])]
+            inputs = [self._tensor(v, i, s) for i, (v, s) in enumerate(zip(saved[0], self.guards))]
             return [inputs, *saved[1:]]
         reopened = []
-        for (what, which), value in zip(self.plan.keep, saved, strict=True):
+        for (what, which), value, storage in zip(self.plan.keep, saved, self.guards, strict=True):
             if what == "output":
-                value = wrap(value, self)
+                value = wrap(value, self, storage)
             elif what == "input":
-                value = self._tensor(value, which)
-            elif what == "inputs":
-                value = [self._tensor(v, i) for i, v in enumerate(value)]
+                value = self._tensor(value, which, storage)
             reopened.append(value)
         return reopened
 
-    def _tensor(self, value: Any, position: int) -> Any:
+    def _tensor(self, value: Any, position: int, storage: Storage | None) -> Any:
         if not isinstance(value, ndarray):
             return value
         parent = self.parents[position]
         if parent is None or isinstance(parent, Node):
-            return wrap(value, parent)
+            return wrap(value, parent, storage)
         if parent.array is value:
             return parent
         # The leaf was cast, or given other data since: link to it, with the value seen then.
-        tensor = _Bound.ops.alias(parent)
-        tensor.array = value
+        tensor = Bound.ops.alias(parent)
+        tensor.array, tensor.storage = value, storage
         return tensor
 
 
@@ -480,9 +432,9 @@ def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a gradient over the axes along which its input was repeated."""
     extra = len(g.shape) - len(shape)
     axes = tuple(range(extra)) + tuple(
-        i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
+        i for i, n in enumerate(shape, extra) if n == 1 != g.shape[i]
     )
-    return xp.reshape(xp.sum(g, axis=axes), shape) if axes else xp.reshape(g, shape)
+    return xp.reshape(xp.sum(g, axis=axes), shape)
 
 
 def _leading_to(roots: Iterable[Node], targets: set[int]) -> set[Node]:
@@ -514,7 +466,7 @@ def backward(
     Without ``inputs`` every leaf's gradient is added to its ``.grad``. With them, only the way to
     them is walked, and their gradients are returned (None where there is no way).
     """
-    xp: Any = _Bound.ops if create_graph else arrays_xp
+    xp: Any = Bound.ops if create_graph else arrays_xp
     found: dict[int, Any] = {}
     needed: set[Node] | None = None
     if inputs is not None:
@@ -524,6 +476,10 @@ def backward(
     pending: dict[Node, Any] = {}  # gradients of nodes not yet visited
     owned: set[Node] = set()  # those whose pending gradient nobody else can see
     queue: list[tuple[int, Node]] = []  # latest first
+
+    def ours(g: Any, fresh: bool) -> Any:
+        """``g`` for the caller, who may write into it."""
+        return g if fresh or create_graph else arrays_xp.array(g)
 
     def receive(to: Any, g: Any, fresh: bool) -> None:
         """Add ``g`` to the gradient of a node or leaf; ``fresh``: ``g`` is ours to keep."""
@@ -540,19 +496,19 @@ def backward(
             if inputs is None:
                 _accumulate(to, g, fresh, create_graph)
             elif id(to) in targets:
-                found[id(to)] = found[id(to)] + g if id(to) in found else g
+                found[id(to)] = found[id(to)] + g if id(to) in found else ours(g, fresh)
         elif to not in pending:
             if needed is not None and to not in needed:
                 return
             pending[to] = g
-            if fresh:
+            if fresh and type(g) is ndarray:
                 owned.add(to)
             heapq.heappush(queue, (-to.seq, to))
         elif to in owned:
             arrays_xp.add(pending[to], g, out=pending[to])
         else:
             pending[to] = total = pending[to] + g
-            if type(total) is ndarray:  # neither a Tensor nor a NumPy scalar
+            if type(total) is ndarray:  # not a Tensor, nor a NumPy scalar
                 owned.add(to)
 
     with set_grad_enabled(create_graph), arrays_xp.errstate(all="ignore"):
@@ -562,7 +518,7 @@ def backward(
             node = heapq.heappop(queue)[1]
             g = pending.pop(node)
             if needed is not None and id(node) in targets:
-                found[id(node)] = g
+                found[id(node)] = ours(g, node in owned)
             saved = node.reopened() if create_graph else node.values()
             for i, gi in node.op.pull(xp, g, node, saved):
                 parent = node.parents[i]
@@ -572,18 +528,13 @@ def backward(
             if not retain_graph:
                 del saved
                 node.release()
-    if inputs is None:
-        return []
-    results = [found.get(id(t.node or t)) for t in inputs]
-    return [
-        wrap(arrays_xp.asarray(r)) if isinstance(r, (ndarray, arrays_xp.generic)) else r
-        for r in results
-    ]
+    results = [found.get(id(t.node or t)) for t in inputs or ()]
+    return [r if r is None or create_graph else wrap(arrays_xp.asarray(r)) for r in results]
 
 
 def _accumulate(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:
     if create_graph:
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        leaf.grad = Bound.ops.clone(g) if leaf.grad is None else leaf.grad + g
     elif leaf.grad is None:
         leaf.grad = wrap(arrays_xp.asarray(g) if fresh else arrays_xp.array(g))
     elif leaf.grad.needs_grad:
@@ -596,20 +547,13 @@ def _accumulate(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:
 def grad_of(tensor: Any, gradient: Any | None, name: str = "backward") -> Any:
     """The gradient to start from at ``tensor``: the one given, or 1 for a single element."""
     if not tensor.needs_grad:
-        raise RuntimeError(
-            f"{name}: the tensor does not require grad and has no history; was it computed under "
-            "no_grad, or from tensors without requires_grad=True?"
-        )
+        raise errors.no_history(name)
     if gradient is None:
         if tensor.array.size != 1:
-            raise RuntimeError(
-                f"{name}: a gradient is implied only for a tensor of one element, this one has "
-                f"shape {tuple(tensor.shape)}; reduce it, say with .sum(), or pass the gradient"
-            )
+            raise errors.wrong_gradient(name, tensor.shape, None)
         return wrap(arrays_xp.ones_like(tensor.array))
-    if tuple(gradient.shape) != tuple(tensor.shape):
-        raise RuntimeError(
-            f"{name}: the gradient has shape {tuple(gradient.shape)} and the tensor "
-            f"{tuple(tensor.shape)}; they must be equal"
-        )
+    if not isinstance(gradient, Variable):
+        raise TypeError(f"{name}: a gradient must be a tensor, not {type(gradient).__name__}")
+    if gradient.shape != tensor.shape:
+        raise errors.wrong_gradient(name, tensor.shape, gradient.shape)
     return gradient

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import functions
-from .backend import DEFAULT_FLOAT, xp
-from .core import Variable, wrap
+from .backend import DEFAULT_FLOAT, DTYPES, xp
 from .random import Generator, draw_normal, draw_uniform, rng_of
 from .tensor import Tensor
+from .variable import Variable, wrap
 
 float16, float32, float64 = (xp.dtype(t) for t in (xp.float16, xp.float32, xp.float64))
 int8, int16, int32, int64 = (xp.dtype(t) for t in (xp.int8, xp.int16, xp.int32, xp.int64))
@@ -21,7 +21,11 @@ uint8, bool_ = xp.dtype(xp.uint8), xp.dtype(xp.bool_)
 half, float_, double, long = float16, float32, float64, int64
 
 
-def _made(array: Any, requires_grad: bool) -> Tensor:
+def _made(array: Any, requires_grad: bool = False) -> Tensor:
+    if array.dtype not in DTYPES:
+        raise TypeError(
+            f"tensors cannot hold {array.dtype}; they have {', '.join(map(str, DTYPES))}"
+        )
     tensor = wrap(array)
     if requires_grad:
         tensor.requires_grad = True
@@ -44,8 +48,6 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
         raise ValueError(f"tensor: the nested lists are ragged ({error})") from None
     if dtype is None and not hasattr(data, "dtype") and array.dtype == xp.float64:
         array = array.astype(DEFAULT_FLOAT)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"tensor: cannot hold values of type {array.dtype}; numbers and bools can")
     return _made(array, requires_grad)
 
 
@@ -53,21 +55,31 @@ def as_tensor(data: Any, *, dtype: Any = None) -> Tensor:
     """Like :func:`tensor`, but tensors and arrays of the right dtype share their memory."""
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
-    if isinstance(data, xp.ndarray) and dtype in (None, data.dtype):
-        return wrap(data)
+    if isinstance(data, xp.ndarray) and (dtype is None or data.dtype == dtype):
+        return from_numpy(data)
     return tensor(data, dtype=dtype)
 
 
 def from_numpy(array: Any) -> Tensor:
     """A tensor that shares the memory of a NumPy array."""
-    return wrap(array)
+    if not isinstance(array, xp.ndarray):
+        raise TypeError(f"from_numpy: expected an array, got {type(array).__name__}")
+    return _made(xp.asarray(array))
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor that shares the memory of another library's, through the DLPack protocol."""
+    return _made(xp.from_dlpack(source))
 
 
 # --- patterns -------------------------------------------------------------------------------------
 
 
 def _shape(sizes: tuple) -> tuple[int, ...]:
-    return functions._sizes(sizes)
+    shape = functions._sizes(sizes)
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"sizes cannot be negative, got {shape}")
+    return shape
 
 
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -88,7 +100,8 @@ def empty(*size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 def full(size: Sequence[int], fill_value: Any, *, dtype: Any = None,
          requires_grad: bool = False) -> Tensor:  # fmt: skip
     """A tensor filled with one value, whose type gives the dtype."""
-    return _made(xp.full(tuple(size), fill_value, dtype or tensor(fill_value).dtype), requires_grad)
+    shape = _shape((tuple(size),))
+    return _made(xp.full(shape, fill_value, dtype or tensor(fill_value).dtype), requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -106,18 +119,20 @@ def arange(start: float, end: float | None = None, step: float = 1, *,
     """``start``, ``start + step``, … up to but without ``end``; int64 if all are integers."""
     if end is None:
         start, end = 0, start
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(f"arange: steps of {step} do not lead from {start} to {end}")
     whole = all(isinstance(v, int) for v in (start, end, step))
-    return wrap(xp.arange(start, end, step, dtype=dtype or (int64 if whole else DEFAULT_FLOAT)))
+    return _made(xp.arange(start, end, step, dtype=dtype or (int64 if whole else DEFAULT_FLOAT)))
 
 
 def linspace(start: float, end: float, steps: int, *, dtype: Any = None) -> Tensor:
     """``steps`` evenly spaced values from ``start`` to ``end``, both included."""
-    return wrap(xp.linspace(start, end, steps, dtype=dtype or DEFAULT_FLOAT))
+    return _made(xp.linspace(start, end, steps, dtype=dtype or DEFAULT_FLOAT))
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None) -> Tensor:
     """The identity matrix [n, m or n]."""
-    return wrap(xp.eye(n, m, dtype=dtype or DEFAULT_FLOAT))
+    return _made(xp.eye(n, m, dtype=dtype or DEFAULT_FLOAT))
 
 
 # --- random ---------------------------------------------------------------------------------------
@@ -140,9 +155,10 @@ def randint(low: int, high: int | None = None, size: Sequence[int] = (), *,
     """Integers from [low, high), int64; ``randint(high, size=...)`` starts at 0."""
     if high is None:
         low, high = 0, low
-    return wrap(
-        xp.asarray(rng_of(generator).integers(low, high, tuple(size)), dtype=dtype or int64)
-    )
+    if low >= high:
+        raise RuntimeError(f"randint: there is no integer in [{low}, {high})")
+    drawn = rng_of(generator).integers(low, high, _shape((tuple(size),)))
+    return _made(xp.asarray(drawn, dtype=dtype or int64))
 
 
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
@@ -152,6 +168,8 @@ def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
 
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that each element of ``input`` gives, else 0; same dtype."""
+    if not ((input.array >= 0) & (input.array <= 1)).all():
+        raise RuntimeError("bernoulli: the probabilities must lie between 0 and 1")
     return wrap(xp.asarray(rng_of(generator).random(input.shape) < input.array, dtype=input.dtype))
 
 

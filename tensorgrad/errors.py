@@ -1,4 +1,4 @@
-"""The backend's complaints as sentences that teach."""
+"""Complaints as sentences that teach: what was asked, what clashed, what would have worked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,67 @@ from .backend import xp
 def explained(op: str, values: Sequence, broadcasts: bool, error: Exception) -> Exception:
     """The backend's complaint as one sentence that names the op and the shapes."""
     shapes = [tuple(v.shape) for v in values if isinstance(v, xp.ndarray)]
-    listed = " and ".join(str(s) for s in shapes)
+    listed = " and ".join(map(str, shapes))
+    if "numpy boolean" in str(error):
+        return RuntimeError(f"{op}: bools are no numbers; ~ negates them, ^ tells where two differ")
+    if isinstance(error, ValueError) and op == "matmul":
+        return RuntimeError(f"matmul: shapes {listed} do not fit: {_mismatch(*shapes)}")
     if isinstance(error, ValueError) and len(shapes) > 1 and broadcasts:
         for axis in range(1, 1 + max(len(s) for s in shapes)):
             sizes = [s[-axis] for s in shapes if len(s) >= axis]
             if len(set(sizes) - {1}) > 1:
-                clash = " against ".join(str(n) for n in sizes)
+                clash = " against ".join(map(str, sizes))
                 return RuntimeError(
                     f"{op}: shapes {listed} do not broadcast: dimension -{axis} is {clash}; "
                     "sizes must be equal or 1"
                 )
     kind = type(error) if isinstance(error, (IndexError, TypeError)) else RuntimeError
     return kind(f"{op} of shape {listed}: {error}" if shapes else f"{op}: {error}")
+
+
+def _mismatch(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    """Why two shapes have no matrix product."""
+    if not a or not b:
+        return "both must have at least one dimension; * multiplies by a number"
+    rows = b[-2] if len(b) > 1 else b[0]
+    if a[-1] != rows:
+        return f"the first has {a[-1]} columns and the second {rows} rows"
+    return f"their batch dimensions {a[:-2]} and {b[:-2]} do not broadcast"
+
+
+def freed(op: str) -> RuntimeError:
+    """A second backward pass after the first one let go of the saved values."""
+    return RuntimeError(
+        f"backward a second time through {op}, whose saved values are freed; pass "
+        "retain_graph=True to the first backward to keep them"
+    )
+
+
+def overwritten(op: str, shape: tuple[int, ...], writer: str) -> RuntimeError:
+    """A backward pass that needs what an in-place write has replaced."""
+    return RuntimeError(
+        f"the backward pass of {op} (output shape {tuple(shape)}) needs a value that {writer} has "
+        "overwritten in place since; use the operation that makes a new tensor, or clone() before "
+        "writing"
+    )
+
+
+def no_history(name: str) -> RuntimeError:
+    """A derivative of something that no gradient flows to."""
+    return RuntimeError(
+        f"{name}: the tensor does not require grad and has no history; was it computed under "
+        "no_grad, or from tensors without requires_grad=True?"
+    )
+
+
+def wrong_gradient(name: str, shape: tuple[int, ...], given: Sequence | None) -> RuntimeError:
+    """A start of the backward pass that does not fit, or is not given though it must be."""
+    if given is None:
+        return RuntimeError(
+            f"{name}: a gradient is implied only for a tensor of one element, this one has shape "
+            f"{tuple(shape)}; reduce it, say with .sum(), or pass the gradient"
+        )
+    return RuntimeError(
+        f"{name}: the gradient has shape {tuple(given)} and the tensor {tuple(shape)}; they must "
+        "be equal"
+    )

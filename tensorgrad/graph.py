@@ -18,14 +18,18 @@ from __future__ import annotations
 
 import functools
 import html
+import os
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import Node, Variable
+from .core import Node
 from .tensor import Tensor
+from .variable import Variable
 
 if TYPE_CHECKING:
     import graphviz
@@ -156,8 +160,8 @@ def draw(
 def render(picture: graphviz.Digraph, path: str | Path) -> Path:
     """Write a picture made by :func:`draw` as SVG, PNG or PDF, by the suffix of ``path``.
 
-    Graphviz' program ``dot`` makes the layout where it is installed, and the package pygraphviz
-    where it is not. With neither, the DOT text is left under the suffix .dot, and a warning says
+    Graphviz' program ``dot`` makes the layout where it works, and the package pygraphviz where it
+    does not. With neither, the DOT text is left under the suffix .dot, and a warning says
     once what to install. The suffixes .dot and .gv ask for that text.
 
     Returns:
@@ -305,13 +309,37 @@ def _laid_out(picture: graphviz.Digraph, form: str) -> bytes | None:
         picture.graph_attr["dpi"] = _PNG_DPI
     try:
         return picture.pipe(format=form)
-    except graphviz.ExecutableNotFound:
-        pass
+    except (graphviz.ExecutableNotFound, graphviz.CalledProcessError, OSError):
+        pass  # not installed, or not so that it works
     try:
         import pygraphviz
     except ImportError:
         return None
-    return pygraphviz.AGraph(string=picture.source).draw(format=form, prog="dot")
+    with _quiet():
+        return pygraphviz.AGraph(string=picture.source).draw(format=form, prog="dot")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what C libraries write to the standard error.
+
+    The wheels of pygraphviz bring a Fontconfig of their own, which complains of what it does not
+    know in the files of the system's newer one. An error in the picture is raised all the same.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # the program has no standard error
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -327,6 +355,6 @@ def _write(path: Path, content: bytes) -> Path:
 def _advise() -> None:
     warnings.warn(
         "there is no Graphviz to lay the picture out, so its DOT text is left in a .dot file; "
-        "pip install 'tensorgrad-gpt[viz]' or install Graphviz' program dot",
+        "pip install 'pygraphviz>=2' or install Graphviz' program dot",
         stacklevel=3,
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .backend import xp
-from .core import wrap
 from .mode import no_grad
 from .tensor import Tensor
+from .variable import wrap
 
 _BLOCK = 32768  # elements updated at a time: parameter, gradient and moments stay in the cache
 
@@ -22,6 +22,8 @@ class Optimizer:
     """
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("an optimizer takes a list of tensors or of dicts, not one tensor")
         given = list(params)
         if not given:
             raise ValueError("the optimizer got no parameters")
@@ -34,6 +36,8 @@ class Optimizer:
             members = group["params"]
             members = [members] if isinstance(members, Tensor) else list(members)
             for p in members:
+                if not isinstance(p, Tensor):
+                    raise TypeError(f"an optimizer updates tensors, not {type(p).__name__}")
                 if not p.is_leaf:
                     raise ValueError("an optimizer can only update leaf tensors")
                 if id(p) in seen:
@@ -45,10 +49,7 @@ class Optimizer:
         """Forget the gradients (or set them to 0)."""
         for group in self.param_groups:
             for p in group["params"]:
-                if set_to_none or p.grad is None:
-                    p.grad = None
-                else:
-                    p.grad.zero_()
+                p.grad = None if set_to_none or p.grad is None else p.grad.detach().zero_()
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
@@ -160,13 +161,12 @@ class AdamW(Optimizer):
             w -= d
 
 
-def _blocks(*arrays: Any) -> Iterable[list[Any]]:
+def _blocks(*arrays: Any, size: int | None = None) -> Iterable[list[Any]]:
     """The same pieces of arrays of one shape, writable, each small enough for the cache."""
     if not all(a.flags.c_contiguous for a in arrays):
         return [list(arrays)]
-    flat = [a.reshape(-1) for a in arrays]
-    size = flat[0].size
-    return ([a[i : i + _BLOCK] for a in flat] for i in range(0, size, _BLOCK))
+    flat, size = [a.reshape(-1) for a in arrays], size or _BLOCK
+    return ([a[i : i + size] for a in flat] for i in range(0, flat[0].size, size))
 
 
 # --- schedules ------------------------------------------------------------------------------------
@@ -239,12 +239,17 @@ def clip_grad_norm_(
     """
     given = [parameters] if isinstance(parameters, Tensor) else parameters
     grads = [p.grad for p in given if p.grad is not None]
-    total = math.sqrt(sum(float(xp.vdot(g.array, g.array)) for g in grads))
+    flat = [g.array.reshape(-1) for g in grads]
+    with xp.errstate(over="ignore"):
+        # In the gradients' dtype only within a small block: in float32 a long sum loses digits.
+        squares = (float(xp.vdot(b, b)) for g in flat for (b,) in _blocks(g, size=4096))
+        total = math.sqrt(sum(squares))
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {total}")
     factor = max_norm / (total + 1e-6)
-    if factor < 1:
-        for g in grads:
-            g.array *= factor
-            g.wrote("clip_grad_norm_")
+    if not factor >= 1:  # also when it is nan: no gradient is to look healthy then
+        with xp.errstate(invalid="ignore"):
+            for g in grads:
+                g.array *= factor
+                g.wrote("clip_grad_norm_")
     return wrap(xp.asarray(total, dtype=grads[0].dtype if grads else "float32"))

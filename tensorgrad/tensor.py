@@ -8,13 +8,16 @@ dtypes, and the way to and from NumPy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from operator import index
+from typing import TYPE_CHECKING, Any
 
-from . import core, functions, ops
-from .backend import xp
-from .core import Variable, wrap
+from . import core, elementwise, functions, ops
+from .backend import CATEGORY, DEFAULT_FLOAT, known_dtype, overlap, xp
+from .errors import explained
 from .mode import is_grad_enabled
+from .printing import described
 from .random import draw_normal, draw_uniform
+from .variable import Storage, Variable, bind, wrap
 
 Size = tuple
 
@@ -34,9 +37,10 @@ class Tensor(Variable):
     __array_priority__ = 1000
 
     def __init__(self, data: Any = (), requires_grad: bool = False) -> None:
-        source = data.array if isinstance(data, Variable) else xp.asarray(data)
-        self.array = source
-        self.storage = data.storage if isinstance(data, Variable) else core.Storage()
+        if isinstance(data, Variable):
+            self.array, self.storage = data.array, data.storage
+        else:
+            self.array, self.storage = _constant(data, DEFAULT_FLOAT).array, Storage()
         if requires_grad:
             self.requires_grad = True
 
@@ -99,7 +103,13 @@ class Tensor(Variable):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        self.array, self.storage = value.array, value.storage
+        if self.node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
+            raise RuntimeError(
+                f"data: the history of this tensor is of shape {tuple(self.shape)} and "
+                f"{self.dtype}, the new values of {tuple(value.shape)} and {value.dtype}; only a "
+                "leaf may change"
+            )
+        self.array, self.storage, self.family = value.array, value.storage, None
 
     @property
     def _version(self) -> int:
@@ -109,41 +119,70 @@ class Tensor(Variable):
 
     def _become(self, result: Any, writer: str) -> Tensor:
         """Overwrite this tensor with ``result``, values and history."""
-        if tuple(result.shape) != tuple(self.shape):
+        if result.shape != self.array.shape:
             raise RuntimeError(
                 f"{writer}: the result of shape {tuple(result.shape)} does not fit in place into "
                 f"a tensor of shape {tuple(self.shape)}"
             )
-        if not xp.can_cast(result.dtype, self.dtype, "same_kind"):
+        if CATEGORY[result.dtype.kind] > CATEGORY[self.array.dtype.kind]:
             raise RuntimeError(f"{writer}: a result of {result.dtype} cannot be stored in place in "
                                f"a tensor of {self.dtype}")  # fmt: skip
-        self._writable(writer, result.needs_grad)
-        xp.copyto(self.array, result.array, casting="same_kind")
-        self.wrote(writer)
-        if result.needs_grad:
-            self.node, self.needs_grad = result.node, True
+        if result.node is not None:
+            result.node.keep_copies(self.array, self.storage)
+        result = ops.astype(result, self.dtype) if result.dtype != self.dtype else result
+        histories = self._histories(result, writer) if is_grad_enabled() else ()
+        self._write(Ellipsis, result.array, writer)
+        for tensor, now in histories:
+            tensor.node, tensor.needs_grad = now.node, now.needs_grad
         return self
 
-    def _writable(self, writer: str, tracked: bool) -> None:
-        """Refuse writes whose derivative would be wrong."""
-        if not is_grad_enabled():
-            return
-        if self.needs_grad and self.node is None:
-            raise RuntimeError(
-                f"{writer}: a leaf tensor that requires grad cannot be overwritten while "
-                "operations are recorded; write under no_grad()"
-            )
-        if self.storage.shared and (tracked or self.needs_grad):
-            raise RuntimeError(
-                f"{writer}: this tensor shares its memory with a view, whose history would become "
-                "wrong; use the operation that makes a new tensor, or clone() first"
-            )
+    def _histories(self, result: Tensor, writer: str) -> list[tuple[Tensor, Tensor]]:
+        """Every tensor that shows memory of this one, with what it is when ``result`` is here.
 
-    def copy_(self, src: Tensor) -> Tensor:
-        """Overwrite with ``src``, broadcast and cast; differentiable."""
-        return self._become(ops.astype(ops.broadcast_to(src, self.shape), self.dtype), "copy_")
+        Empty if no gradient flows through any of them.
+        """
+        others = [t for t in self._relatives() if t is not self]
+        shared = [(t, found) for t in others if (found := overlap(t.array, self.array))]
+        seeing = [self, *(t for t, _ in shared)]
+        if not (result.needs_grad or any(t.needs_grad for t in seeing)):
+            return []
+        for t in seeing:
+            if t.needs_grad and t.node is None:
+                raise RuntimeError(
+                    f"{writer}: a leaf tensor that requires grad, or a view of one, cannot be "
+                    "overwritten while operations are recorded; write under no_grad()"
+                )
+        flat = ops.reshape(result, (-1,))
+        now = [(t, ops.update_index(t, flat[positions], mask)) for t, (mask, positions) in shared]
+        # A result without history replaces one: its gradient is 0, which the history has to say.
+        own = result if result.needs_grad else ops.update_index(self, result, Ellipsis)
+        return [(self, own), *now]
 
-    def fill_(self, value: float) -> Tensor:
+    def _relatives(self) -> list[Tensor]:
+        """The tensors alive that are views of the same tensor as this one, or that tensor."""
+        return [t for reference in list(self.family or ()) if (t := reference()) is not None]
+
+    def _write(self, index: Any, values: Any, writer: str) -> None:
+        if not self.array.flags.writeable:
+            raise RuntimeError(
+                f"{writer}: this memory cannot be written, as that of an expanded tensor, whose "
+                "elements are one in several places; clone() it first"
+            )
+        try:
+            self.array[index] = values
+        except (ValueError, IndexError, TypeError, OverflowError) as error:
+            raise explained(writer, [self.array, values], False, error) from None
+        self.wrote(writer)
+
+    def copy_(self, src: Any) -> Tensor:
+        """Overwrite with ``src``, a tensor or a number, broadcast and cast; differentiable."""
+        src = src if isinstance(src, Tensor) else _constant(src, self.dtype)
+        return self._become(ops.astype(functions.expand(src, *self.shape), self.dtype), "copy_")
+
+    def fill_(self, value: Any) -> Tensor:
+        """Overwrite with one value, a number or a 0-dim tensor."""
+        if isinstance(value, Tensor):
+            return self.copy_(value)
         return self._become(wrap(xp.full(self.shape, value, self.dtype)), "fill_")
 
     def zero_(self) -> Tensor:
@@ -165,15 +204,19 @@ class Tensor(Variable):
         return ops.getitem(self, _raw_index(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raw = _raw_index(index)
-        tracked = isinstance(value, Variable) and value.needs_grad
-        if is_grad_enabled() and (tracked or self.needs_grad):
-            if not isinstance(value, Variable):
-                value = wrap(xp.asarray(value, dtype=self.dtype))
-            self._become(ops.update_index(self, value, raw), "an assignment to an index")
+        raw, writer = _raw_index(index), "an assignment to an index"
+        watched = self.needs_grad or (self.family and any(t.needs_grad for t in self._relatives()))
+        if type(value) in (float, int, bool) and not watched:
+            return self._write(raw, value, writer)
+        if not isinstance(value, Variable):
+            value = _constant(value, self.dtype)
+        ones = next((i for i, n in enumerate(value.shape) if n != 1), len(value.shape))
+        if ones:  # leading sizes of 1 mean nothing, and NumPy does not always take them
+            value = ops.reshape(value, value.shape[ones:])
+        if (watched or value.needs_grad) and is_grad_enabled() and self.is_floating_point():
+            self._become(ops.update_index(self, value, raw), writer)
         else:
-            self.array[raw] = value.array if isinstance(value, Variable) else value
-            self.wrote("an assignment to an index")
+            self._write(raw, value.array, writer)
 
     def __len__(self) -> int:
         if not self.array.ndim:
@@ -224,6 +267,8 @@ class Tensor(Variable):
     @property
     def mT(self) -> Tensor:
         """The last two dims swapped."""
+        if self.array.ndim < 2:
+            raise RuntimeError(f"mT: needs two dims or more, this tensor has {self.array.ndim}")
         return ops.swapaxes(self, -1, -2)
 
     def contiguous(self) -> Tensor:
@@ -249,6 +294,13 @@ class Tensor(Variable):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return xp.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """The array for any library that speaks DLPack: the memory is shared."""
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple:
+        return self.array.__dlpack_device__()
+
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise RuntimeError(
@@ -258,10 +310,15 @@ class Tensor(Variable):
         return bool(self.array.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._number())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number())
+
+    def _number(self) -> Any:
+        if self.array.size != 1:
+            raise ValueError(f"a tensor of shape {tuple(self.shape)} is no number")
+        return self.array.item()
 
     def __index__(self) -> int:
         if self.array.dtype.kind not in "iub":
@@ -269,39 +326,42 @@ class Tensor(Variable):
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item() if spec else str(self), spec)
+        return super().__format__(spec) if self.array.ndim else format(self.item(), spec)
 
     def __repr__(self) -> str:
-        text = xp.array2string(self.array, separator=", ", prefix="tensor(", precision=4,
-                               floatmode="maxprec_equal" if self.array.ndim else "maxprec",
-                               threshold=1000)  # fmt: skip
-        notes = [text]
-        if self.array.dtype.name not in ("float32", "int64", "bool"):
-            notes.append(f"dtype=tensorgrad.{self.array.dtype}")
         if self.node is not None:
-            notes.append(f"grad_fn=<{self.node.op.name}>")
-        elif self.needs_grad:
-            notes.append("requires_grad=True")
-        return f"tensor({', '.join(notes)})"
+            return described(self.array, [f"grad_fn=<{self.node.op.name}>"])
+        return described(self.array, ["requires_grad=True"] if self.needs_grad else [])
+
+    def __reduce__(self) -> tuple:
+        """For pickle: the values of a leaf, without its gradient."""
+        return _leaf, (type(self), self._own_values("pickled"), self.needs_grad, self.name)
+
+    def __copy__(self) -> Tensor:
+        made = _leaf(type(self), self._own_values("copied"), self.needs_grad, self.name)
+        made.storage = self.storage
+        return made
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        if self.node is not None:
-            raise RuntimeError("only leaf tensors can be deep-copied; use clone() or detach()")
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        made.array, made.storage = xp.array(self.array, copy=True), core.Storage()
-        made.needs_grad, made.name = self.needs_grad, self.name
+        array = xp.array(self._own_values("deep-copied"))
+        memo[id(self)] = made = _leaf(type(self), array, self.needs_grad, self.name)
         if self.grad is not None:
             made.grad = self.grad.detach().clone()
         return made
+
+    def _own_values(self, done: str) -> Any:
+        if self.node is not None:
+            raise RuntimeError(f"only leaf tensors can be {done}; use clone() or detach()")
+        return self.array
 
     # --- dtypes -----------------------------------------------------------------------------------
 
     def to(self, dtype: Any) -> Tensor:
         """This tensor in another dtype; itself if it has it. ``'cpu'`` changes nothing."""
-        if dtype == "cpu" or self.array.dtype == dtype:
+        if isinstance(dtype, str) and dtype == "cpu":
             return self
-        return ops.astype(self, dtype)
+        dtype = known_dtype(dtype)
+        return self if self.array.dtype == dtype else ops.astype(self, dtype)
 
     def type_as(self, other: Tensor) -> Tensor:
         return self.to(other.dtype)
@@ -327,19 +387,32 @@ class Tensor(Variable):
     __sub__ = ops.subtract
     __mul__ = __rmul__ = ops.multiply
     __truediv__ = ops.divide
+    __floordiv__ = elementwise.floor_divide
+    __mod__ = ops.remainder
     __pow__ = ops.power
     __matmul__ = ops.matmul
     __neg__ = ops.negative
     __abs__ = ops.abs
-    __invert__ = ops.logical_not
-    __and__ = ops.logical_and
-    __or__ = ops.logical_or
-    __eq__ = ops.equal
-    __ne__ = ops.not_equal
+    __invert__ = ops.bitwise_invert
+    __and__ = __rand__ = ops.bitwise_and
+    __or__ = __ror__ = ops.bitwise_or
+    __xor__ = __rxor__ = ops.bitwise_xor
     __lt__, __le__, __gt__, __ge__ = ops.less, ops.less_equal, ops.greater, ops.greater_equal
+
+    def __eq__(self, other: Any) -> Any:
+        return ops.equal(self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return ops.not_equal(self, other) if isinstance(other, _COMPARABLE) else NotImplemented
 
     def __rsub__(self, other: Any) -> Tensor:
         return ops.subtract(other, self)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return elementwise.floor_divide(other, self)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return ops.remainder(other, self)
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return ops.divide(other, self)
@@ -347,17 +420,22 @@ class Tensor(Variable):
     def __rpow__(self, other: Any) -> Tensor:
         return ops.power(other, self)
 
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
     # --- the functions as methods -----------------------------------------------------------------
 
     abs, exp, log, sqrt = functions.abs, functions.exp, functions.log, functions.sqrt
     sin, cos, tanh, erf = functions.sin, functions.cos, functions.tanh, functions.erf
     relu, sign, neg, pow = functions.relu, functions.sign, functions.neg, functions.pow
-    add, sub, mul, div = functions.add, functions.sub, functions.mul, functions.div
+    add, sub, mul = functions.add, functions.sub, functions.mul
     maximum, minimum = functions.maximum, functions.minimum
     eq, ne, lt, le = functions.eq, functions.ne, functions.lt, functions.le
     gt, ge = functions.gt, functions.ge
     logical_not, logical_and = functions.logical_not, functions.logical_and
     logical_or = functions.logical_or
+    bitwise_and, bitwise_or = functions.bitwise_and, functions.bitwise_or
+    bitwise_xor, bitwise_not = functions.bitwise_xor, functions.bitwise_not
     isfinite, isnan = functions.isfinite, functions.isnan
     masked_fill, clone, matmul = functions.masked_fill, functions.clone, functions.matmul
     sum, mean, var, std = functions.sum, functions.mean, functions.var, functions.std
@@ -372,6 +450,10 @@ class Tensor(Variable):
     unsqueeze, narrow, split = functions.unsqueeze, functions.narrow, functions.split
     chunk, unbind, tril, triu = functions.chunk, functions.unbind, functions.tril, functions.triu
 
+    if TYPE_CHECKING:  # those of ``elementwise``, which are put in below
+
+        def __getattr__(self, name: str) -> Any: ...
+
     # --- the functions in place -------------------------------------------------------------------
 
     @staticmethod
@@ -383,36 +465,70 @@ class Tensor(Variable):
         return method
 
     add_, sub_ = _in_place(functions.add, "add_"), _in_place(functions.sub, "sub_")
-    mul_, div_ = _in_place(functions.mul, "mul_"), _in_place(functions.div, "div_")
+    mul_, div_ = _in_place(functions.mul, "mul_"), _in_place(elementwise.div, "div_")
     pow_, neg_ = _in_place(functions.pow, "pow_"), _in_place(functions.neg, "neg_")
     exp_, sqrt_ = _in_place(functions.exp, "exp_"), _in_place(functions.sqrt, "sqrt_")
     tanh_, relu_ = _in_place(functions.tanh, "tanh_"), _in_place(functions.relu, "relu_")
     masked_fill_ = _in_place(functions.masked_fill, "masked_fill_")
-    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
+    __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = add_, sub_, mul_, div_, pow_
+    __iand__ = _in_place(functions.bitwise_and, "bitwise_and_")
+    __ior__ = _in_place(functions.bitwise_or, "bitwise_or_")
+    __ixor__ = _in_place(functions.bitwise_xor, "bitwise_xor_")
 
 
-def _raw_index(index: Any) -> Any:
-    """An index with its tensors and lists as raw arrays."""
-    if type(index) in (int, slice):
-        return index
-    if isinstance(index, tuple):
-        return tuple(_raw_part(i) for i in index)
-    return _raw_part(index)
+_COMPARABLE = (Variable, int, float, xp.ndarray, xp.generic)
+
+
+def _leaf(cls: type[Tensor], array: Any, needs_grad: bool, name: str | None) -> Tensor:
+    """A leaf of the given class around ``array``; its ``__init__`` is not called."""
+    made = cls.__new__(cls)
+    made.array, made.storage = array, Storage()
+    made.needs_grad, made.name = needs_grad, name
+    return made
+
+
+def _constant(value: Any, dtype: Any) -> Tensor:
+    """What is not a tensor, as one without history: numbers, arrays, nested lists."""
+    array = xp.asarray(value)
+    if array.dtype.kind not in CATEGORY:
+        raise TypeError(f"a tensor of {dtype} cannot hold a {type(value).__name__}")
+    return wrap(array.astype(dtype))
+
+
+def _raw_index(key: Any) -> Any:
+    """An index as the backend takes it: without tensors and lists."""
+    if type(key) is int:
+        return key
+    return tuple(map(_raw_part, key)) if isinstance(key, tuple) else _raw_part(key)
 
 
 def _raw_part(part: Any) -> Any:
+    if part is None or part is Ellipsis or isinstance(part, int):
+        return part
+    if isinstance(part, slice):
+        bounds = [b if b is None else index(b) for b in (part.start, part.stop, part.step)]
+        if bounds[2] is not None and bounds[2] < 1:
+            raise ValueError(f"a slice's step must be greater than zero, not {part.step}")
+        return slice(*bounds)
     if isinstance(part, Variable):
         part = part.array
     elif isinstance(part, (list, range)):
         part = xp.asarray(part, dtype=None if len(part) else "int64")
-    dtype = getattr(part, "dtype", None)
-    if isinstance(part, float) or (dtype is not None and dtype.kind == "f"):
-        raise IndexError(
-            "tensors are indexed by integers, slices, ..., None, and integer or bool tensors; "
-            "this index is a float: call .long() on it"
-        )
-    return part
+    kind = part.dtype.kind if isinstance(part, (xp.ndarray, xp.generic)) else ""
+    if kind == "b" or (kind in ("i", "u") and part.dtype != xp.uint8):
+        # A copy: the backward pass needs the index, and writing into it later is nobody's business.
+        return xp.array(part) if kind == "b" or part.ndim else int(part)
+    raise IndexError(
+        "tensors are indexed by integers, slices, ..., None, and int or bool tensors or lists, "
+        f"not by {part.dtype if kind else type(part).__name__}"
+    )
 
 
-core.bind(Tensor, ops)
+for _name in elementwise.METHODS:
+    _function = getattr(elementwise, _name)
+    setattr(Tensor, _name, _function)
+    if _name in elementwise.IN_PLACE:
+        setattr(Tensor, f"{_name}_", Tensor._in_place(_function, f"{_name}_"))
+
+bind(Tensor, ops)
 __all__ = ["Size", "Tensor"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from . import autograd
 from .backend import xp
-from .core import wrap
 from .tensor import Tensor
+from .variable import wrap
 
 
 class GradcheckError(RuntimeError):
@@ -18,7 +18,24 @@ class GradcheckError(RuntimeError):
 def _outputs(function: Callable, inputs: Sequence[Any]) -> list[Tensor]:
     out = function(*inputs)
     outs = list(out) if isinstance(out, (tuple, list)) else [out]
-    return [o for o in outs if isinstance(o, Tensor) and o.dtype.kind == "f"]
+    floats = [o for o in outs if isinstance(o, Tensor) and o.dtype.kind == "f"]
+    if not floats:
+        raise ValueError("gradcheck: the function returns no tensor of a float dtype")
+    return floats
+
+
+def _checked(inputs: Sequence[Any]) -> list[tuple[int, Tensor]]:
+    """The inputs that require grad, with their positions."""
+    checked = [(i, t) for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.requires_grad]
+    if not checked:
+        raise ValueError("gradcheck: no input requires grad")
+    for i, t in checked:
+        if t.dtype != xp.float64:
+            raise ValueError(
+                f"gradcheck: input {i} is {t.dtype}, finite differences need float64; "
+                "call .double() on it"
+            )
+    return checked
 
 
 def gradcheck(
@@ -45,15 +62,7 @@ def gradcheck(
     >>> gradcheck(lambda x: x.exp(), [x])
     True
     """
-    checked = [(i, t) for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.requires_grad]
-    if not checked:
-        raise ValueError("gradcheck: no input requires grad")
-    for i, t in checked:
-        if t.dtype != xp.float64:
-            raise ValueError(
-                f"gradcheck: input {i} is {t.dtype}, finite differences need float64; "
-                "call .double() on it"
-            )
+    checked = _checked(inputs)
     outs = _outputs(function, inputs)
     analytic = [[xp.zeros((o.numel(), t.numel())) for _, t in checked] for o in outs]
     for k, out in enumerate(outs):
@@ -89,11 +98,16 @@ def gradcheck(
                         return False
                     row = int(xp.argmax(wrong))
                     raise GradcheckError(
-                        f"the derivative of output {k} element {row} with respect to input {i} "
-                        f"element {col} is {found[row]:.8g}, but finite differences give "
-                        f"{numeric[row]:.8g}"
+                        f"the derivative of output {_element(k, row, up.shape)} with respect to "
+                        f"input {_element(i, col, t.shape)} is {found[row]:.8g}, but finite "
+                        f"differences give {numeric[row]:.8g}"
                     )
     return True
+
+
+def _element(tensor: int, position: int, shape: tuple[int, ...]) -> str:
+    """Which element of which tensor: ``1[0, 2]``."""
+    return f"{tensor}[{', '.join(str(int(i)) for i in xp.unravel_index(position, shape))}]"
 
 
 def gradgradcheck(function: Callable, inputs: Sequence[Any], **options: Any) -> bool:
@@ -102,6 +116,7 @@ def gradgradcheck(function: Callable, inputs: Sequence[Any], **options: Any) -> 
     The gradient that enters is an input too, a fixed irregular pattern. Options and errors are
     those of :func:`gradcheck`.
     """
+    _checked(inputs)
     outs = _outputs(function, inputs)
     starts = []
     for o in outs:
@@ -114,8 +129,8 @@ def gradgradcheck(function: Callable, inputs: Sequence[Any], **options: Any) -> 
         wanted = [v for v in given if isinstance(v, Tensor) and v.requires_grad]
         outs = list(_outputs(function, given))
         pairs = [(o, s) for o, s in zip(outs, starts, strict=True) if o.requires_grad]
-        if not pairs:
-            return ()
+        if not pairs:  # nothing depends on the inputs: nothing to be wrong
+            return starts
         found = autograd.grad(
             [o for o, _ in pairs], wanted, [s for _, s in pairs],
             create_graph=True, allow_unused=True,

@@ -25,12 +25,25 @@ PACKAGES = ("tensorgrad", "nn", "gpt")
 # A module may import from its own stage and from those before it.
 ORDER = (
     ("tensorgrad.backend",),
-    ("tensorgrad.mode", "tensorgrad.errors", "tensorgrad.random"),
+    ("tensorgrad.mode", "tensorgrad.errors", "tensorgrad.random", "tensorgrad.printing"),
+    ("tensorgrad.variable",),
     ("tensorgrad.core",),
     ("tensorgrad.ops",),
-    ("tensorgrad.functions",),
+    (
+        "tensorgrad.functions",
+        "tensorgrad.elementwise",
+        "tensorgrad.contraction",
+        "tensorgrad.linalg",
+    ),
     ("tensorgrad.tensor", "tensorgrad.creation"),
-    ("tensorgrad.autograd", "tensorgrad.testing", "tensorgrad.graph", "tensorgrad.optim"),
+    (
+        "tensorgrad.autograd",
+        "tensorgrad.testing",
+        "tensorgrad.graph",
+        "tensorgrad.optim",
+        "tensorgrad.serialization",
+        "tensorgrad.utils",
+    ),
     ("tensorgrad",),  # the front: tensorgrad/__init__.py
     ("nn",),
     ("tensorgrad.nn",),  # the alias of nn
@@ -44,7 +57,7 @@ SANCTIONED = {"tensorgrad.__init__", "tensorgrad.nn"}
 
 # What the packages after tensorgrad see of it: its front, and these modules. The rest is inside;
 # `from tensorgrad import tensor` is the function of that name.
-PUBLIC = {"autograd", "testing", "graph", "optim", "nn"}
+PUBLIC = {"autograd", "testing", "graph", "linalg", "optim", "serialization", "utils", "nn"}
 INSIDE = {name.partition(".")[2] for name in STAGE} - PUBLIC - {"tensor"}
 
 # Where a third-party package may be imported. What is not here is not a dependency.
@@ -55,7 +68,7 @@ HOMES = {
     "pygraphviz": ("tensorgrad.graph",),
     "tiktoken": ("gpt",),
     "regex": ("gpt",),
-    "safetensors": ("gpt",),
+    "safetensors": ("tensorgrad.serialization",),
     "tqdm": ("gpt",),
     "matplotlib": ("gpt",),
 }

@@ -7,6 +7,10 @@
 from __future__ import annotations
 
 from . import kernels, xp
-from .promotion import DEFAULT_FLOAT, promote, result_dtype
+from .memory import is_view_of, overlap
+from .promotion import CATEGORY, DEFAULT_FLOAT, DTYPES, known_dtype, promote, result_dtype
 
-__all__ = ["DEFAULT_FLOAT", "kernels", "promote", "result_dtype", "xp"]
+__all__ = [
+    "CATEGORY", "DEFAULT_FLOAT", "DTYPES", "is_view_of", "kernels", "known_dtype", "overlap",
+    "promote", "result_dtype", "xp",
+]  # fmt: skip

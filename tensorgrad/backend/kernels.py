@@ -243,8 +243,9 @@ def _attention(q, k, v, mask, keep, *, scale, causal):
     total[total == 0] = 1
     p /= total
     # Laid out like q, so that merging the heads afterwards is a view and not a copy.
-    out = np.empty_like(q, shape=np.broadcast_shapes(p.shape[:-2], v.shape[:-2]) + (
-        p.shape[-2], v.shape[-1]))
+    out = np.empty_like(
+        q, shape=np.broadcast_shapes(p.shape[:-2], v.shape[:-2]) + (p.shape[-2], v.shape[-1])
+    )
     return np.matmul(p if keep is None else p * keep, v, out=out), (p,)
 
 

@@ -13,17 +13,26 @@ import numpy as np
 DEFAULT_FLOAT = np.dtype(np.float32)
 _INT64 = np.dtype(np.int64)
 _BOOL = np.dtype(np.bool_)
-_CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2}
+DTYPES = tuple(map(np.dtype, ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")))
+CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
 def _join(a, b):
     """The dtype of two tensors of the same priority."""
     if a is None or a == b:
         return b
-    ranks = _CATEGORY[a.kind], _CATEGORY[b.kind]
+    ranks = CATEGORY[a.kind], CATEGORY[b.kind]
     if ranks[0] != ranks[1]:  # int64 with float32 is float32 here, float64 in NumPy
         return a if ranks[0] > ranks[1] else b
     return np.result_type(a, b)
+
+
+def known_dtype(dtype):
+    """``dtype``, a name or a type of NumPy or Python, as one of those that tensors can have."""
+    known = np.dtype(dtype)
+    if known not in DTYPES:
+        raise TypeError(f"tensors have no dtype {known}; they have {', '.join(map(str, DTYPES))}")
+    return known
 
 
 def result_dtype(*values):
@@ -52,7 +61,7 @@ def result_dtype(*values):
     for dtype in (dimensioned, scalar, number):
         if dtype is None:
             continue
-        if result is None or _CATEGORY[dtype.kind] > _CATEGORY[result.kind]:
+        if result is None or CATEGORY[dtype.kind] > CATEGORY[result.kind]:
             result = dtype
     return result
 

@@ -44,7 +44,7 @@ class ScatteredRows(Scattered):
     def add_to(self, out):
         # Sorting brings equal indices together, and one reduceat adds each run: for a batch of
         # tokens a fraction of the time of np.add.at.
-        flat = np.asarray(self.index).reshape(-1)
+        flat = np.asarray(self.index).reshape(-1) % self.shape[0]  # -1 and the last row are one
         if not flat.size:
             return
         order = np.argsort(flat, kind="stable")
@@ -74,6 +74,6 @@ def scatter_rows(g, indices, *, rows):
 
 def update_index(x, value, *, index):
     """A copy of ``x`` with ``value`` written at ``index``."""
-    out = x.copy()
+    out = np.array(x)  # a NumPy scalar too becomes an array
     out[index] = value
     return out

@@ -114,7 +114,7 @@ def erf(x):
         z = np.clip(x.astype(np.float32, copy=False), -4.2, 4.2)
         y = _polynomial(_ERF32, z * z)
         y *= z
-        return np.tanh(y, out=y).astype(x.dtype, copy=False)
+        return np.tanh(y, out=y if y.ndim else None).astype(x.dtype, copy=False)
     a = np.abs(x)
     small = np.minimum(a, 1.0)
     inner = small * _ratio(_ERF_P, _ERF_Q, small * small)
@@ -132,3 +132,23 @@ def erfc(x):
     tail = _erfc_above_one(np.maximum(a, 1.0))
     y = np.where(a <= 1.0, 1.0 - erf(wide), np.where(wide > 0, tail, 2.0 - tail))
     return np.where(np.isnan(wide), wide, y).astype(x.dtype, copy=False)
+
+
+def erfinv(y):
+    """The x with erf(x) = y, in the dtype of ``y``; ±inf at ±1 and nan beyond.
+
+    A start from Winitzki's formula, then Newton's steps on erf, or on erfc where erf is close to 1
+    and says little.
+    """
+    y = np.asarray(y)
+    wide = y.astype(np.float64, copy=False)
+    a = np.abs(wide)
+    with np.errstate(all="ignore"):
+        log = np.log1p(-a * a)
+        t = 2 / (np.pi * 0.147) + log / 2
+        x = np.sqrt(np.sqrt(t * t - log / 0.147) - t)
+        for _ in range(4):
+            error = np.where(a < 0.5, erf(x) - a, (1 - a) - erfc(x))
+            x = x - error * np.exp(x * x) * (np.sqrt(np.pi) / 2)
+        x = np.where(a == 1, np.inf, np.where(a == 0, 0.0, x))
+    return np.copysign(x, wide).astype(y.dtype, copy=False)

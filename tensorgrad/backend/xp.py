@@ -8,6 +8,7 @@ them too.
 from __future__ import annotations
 
 # ruff: noqa: F401  (re-exported: this file is a vocabulary)
+import numpy as _numpy
 from numpy import (
     abs,
     add,
@@ -16,34 +17,43 @@ from numpy import (
     arange,
     argmax,
     argmin,
-    argsort,
     array,
     array2string,
     asarray,
     ascontiguousarray,
-    astype,
+    bitwise_and,
+    bitwise_invert,
+    bitwise_or,
+    bitwise_xor,
     broadcast_shapes,
     broadcast_to,
-    can_cast,
     ceil,
     concat,
     copysign,
     copyto,
     cos,
+    cosh,
     divide,
     dtype,
     einsum,
+    einsum_path,
     empty,
     empty_like,
     equal,
     errstate,
     exp,
+    exp2,
     expand_dims,
+    expm1,
     eye,
+    finfo,
     float16,
     float32,
     float64,
     floor,
+    floor_divide,
+    fmod,
+    from_dlpack,
     full,
     generic,
     greater,
@@ -53,6 +63,7 @@ from numpy import (
     int16,
     int32,
     int64,
+    isclose,
     isfinite,
     isinf,
     isnan,
@@ -61,13 +72,15 @@ from numpy import (
     linspace,
     log,
     log1p,
+    log2,
+    log10,
+    logaddexp,
     logical_and,
     logical_not,
     logical_or,
     matmul,
     max,
     maximum,
-    may_share_memory,
     mean,
     min,
     minimum,
@@ -78,10 +91,13 @@ from numpy import (
     ones,
     ones_like,
     permute_dims,
+    remainder,
     reshape,
     result_type,
+    round,
     sign,
     sin,
+    sinh,
     split,
     sqrt,
     squeeze,
@@ -90,9 +106,11 @@ from numpy import (
     sum,
     swapaxes,
     take_along_axis,
+    tan,
     tanh,
     tril,
     triu,
+    trunc,
     uint8,
     unravel_index,
     vdot,
@@ -100,8 +118,30 @@ from numpy import (
     zeros,
     zeros_like,
 )
+from numpy import arccos as acos
+from numpy import arccosh as acosh
+from numpy import arcsin as asin
+from numpy import arcsinh as asinh
+from numpy import arctan as atan
+from numpy import arctan2 as atan2
+from numpy import arctanh as atanh
 from numpy import bool as bool_
 from numpy.random import PCG64, Generator, SeedSequence
 
+from . import linalg
 from .scatter import Scattered, scatter, scatter_rows, update_index
-from .special import erf, erfc
+from .special import erf, erfc, erfinv
+
+
+def astype(x, to):
+    """``x`` cast; NumPy's own function of this name refuses scalars in its first versions."""
+    return x.astype(to)
+
+
+def argsort(x, axis=-1, descending=False):
+    """The indices that sort along ``axis``; equal elements keep their order, nan is largest."""
+    if not descending:
+        return _numpy.argsort(x, axis=axis, stable=True)
+    # Sorted upwards from behind, then read from behind: equal elements keep their order.
+    backwards = _numpy.argsort(_numpy.flip(x, axis), axis=axis, stable=True)
+    return x.shape[axis] - 1 - _numpy.flip(backwards, axis)

@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from ..core import op
 from . import samples
-from .samples import away_from_zero, between, binary, distinct, normal, positive, unary
+from .samples import (
+    away_from_zero,
+    between,
+    binary,
+    distinct,
+    inside_one,
+    normal,
+    positive,
+    unary,
+)
 
 TWO_OVER_SQRT_PI = 1.1283791670955126
+LN_2 = 0.6931471805599453
+LN_10 = 2.302585092994046
 
 
 # --- arithmetic -----------------------------------------------------------------------------------
@@ -187,7 +198,171 @@ def relu(xp, x):
     return xp.maximum(x, 0)
 
 
-relu.vjp(lambda xp, g, y: g * (y > 0))
+relu.vjp(lambda xp, g, y: xp.where(y <= 0, 0.0, g))
+
+
+@op(samples=unary(away_from_zero), promotes="float")
+def reciprocal(xp, x):
+    return 1.0 / x
+
+
+reciprocal.vjp(lambda xp, g, y: -g * y * y)
+
+
+@op(samples=unary(normal))
+def square(xp, x):
+    return x * x
+
+
+square.vjp(lambda xp, g, x: g * (2 * x))
+
+
+@op(samples=unary(positive), promotes="float")
+def rsqrt(xp, x):
+    return 1.0 / xp.sqrt(x)
+
+
+rsqrt.vjp(lambda xp, g, y: -0.5 * g * y * y * y)
+
+
+# --- exponentials and logarithms to other bases, or near 1 ----------------------------------------
+
+
+@op(samples=unary(normal), promotes="float")
+def exp2(xp, x):
+    return xp.exp2(x)
+
+
+exp2.vjp(lambda xp, g, y: g * y * LN_2)
+
+
+@op(samples=unary(normal), promotes="float")
+def expm1(xp, x):
+    return xp.expm1(x)
+
+
+expm1.vjp(lambda xp, g, y: g * (y + 1))
+
+
+@op(samples=unary(positive), promotes="float")
+def log2(xp, x):
+    return xp.log2(x)
+
+
+log2.vjp(lambda xp, g, x: g / (x * LN_2))
+
+
+@op(samples=unary(positive), promotes="float")
+def log10(xp, x):
+    return xp.log10(x)
+
+
+log10.vjp(lambda xp, g, x: g / (x * LN_10))
+
+
+@op(samples=unary(positive), promotes="float")
+def log1p(xp, x):
+    return xp.log1p(x)
+
+
+log1p.vjp(lambda xp, g, x: g / (1 + x))
+
+
+@op(samples=binary(normal), promotes="float")
+def logaddexp(xp, a, b):
+    return xp.logaddexp(a, b)
+
+
+logaddexp.vjp(lambda xp, g, y, a: g * xp.exp(a - y), lambda xp, g, y, b: g * xp.exp(b - y))
+
+
+# --- probability ----------------------------------------------------------------------------------
+
+
+@op(samples=unary(normal), promotes="float")
+def sigmoid(xp, x):
+    z = xp.exp(-xp.abs(x))  # never overflows
+    return xp.where(x >= 0, 1.0, z) / (1 + z)
+
+
+sigmoid.vjp(lambda xp, g, y: g * y * (1 - y))
+
+
+@op(samples=unary(normal), promotes="float")
+def softplus(xp, x):
+    return xp.logaddexp(x, 0.0)
+
+
+softplus.vjp(lambda xp, g, y, x: g * xp.exp(x - y))  # the sigmoid
+
+
+@op(samples=unary(normal), promotes="float")
+def erfc(xp, x):
+    return xp.erfc(x)
+
+
+erfc.vjp(lambda xp, g, x: -g * TWO_OVER_SQRT_PI * xp.exp(-x * x))
+
+
+@op(samples=unary(inside_one), promotes="float")
+def erfinv(xp, x):
+    return xp.erfinv(x)
+
+
+erfinv.vjp(lambda xp, g, y: g * xp.exp(y * y) / TWO_OVER_SQRT_PI)
+
+
+# --- rounding: flat almost everywhere -------------------------------------------------------------
+
+
+@op(samples=unary(distinct))
+def floor(xp, x):
+    return xp.floor(x)
+
+
+@op(samples=unary(distinct))
+def ceil(xp, x):
+    return xp.ceil(x)
+
+
+@op(samples=unary(distinct))
+def trunc(xp, x):
+    return xp.trunc(x)
+
+
+@op(samples=unary(distinct))
+def round(xp, x, /, decimals=0):
+    return xp.round(x, decimals)
+
+
+for flat in (floor, ceil, trunc, round):
+    flat.vjp(lambda xp, g: g * 0.0)
+
+
+@op(samples=binary(between, away_from_zero), promotes="same")
+def floor_divide(xp, a, b):
+    return xp.floor_divide(a, b)
+
+
+floor_divide.vjp(lambda xp, g: g * 0.0, lambda xp, g: g * 0.0)
+
+
+@op(samples=binary(between, away_from_zero), promotes="same")
+def fmod(xp, a, b):
+    """The remainder with the sign of ``a``."""
+    return xp.fmod(a, b)
+
+
+fmod.vjp(lambda xp, g: g, lambda xp, g, a, b: -g * xp.trunc(a / b))
+
+
+@op(samples=binary(between, away_from_zero), promotes="same")
+def remainder(xp, a, b):
+    """The remainder with the sign of ``b``."""
+    return xp.remainder(a, b)
+
+
+remainder.vjp(lambda xp, g: g, lambda xp, g, a, b: -g * xp.floor(a / b))
 
 
 # --- choosing -------------------------------------------------------------------------------------
@@ -218,7 +393,7 @@ def _masks(source):
 
 @op(samples=_masks)
 def masked_fill(xp, x, mask, /, value):
-    return xp.where(mask, value, x)
+    return xp.where(mask, value if x.dtype.kind == "f" else x.dtype.type(value), x)
 
 
 masked_fill.vjp(lambda xp, g, mask: xp.where(mask, 0.0, g), None)
@@ -230,61 +405,3 @@ def astype(xp, x, /, dtype):
 
 
 astype.vjp(lambda xp, g: g)  # the engine casts a gradient back to its input's dtype
-
-
-# --- comparisons: no derivatives ------------------------------------------------------------------
-
-
-@op(samples=binary(distinct, between), promotes="same")
-def equal(xp, a, b):
-    return xp.equal(a, b)
-
-
-@op(samples=binary(distinct, between), promotes="same")
-def not_equal(xp, a, b):
-    return xp.not_equal(a, b)
-
-
-@op(samples=binary(distinct, between), promotes="same")
-def less(xp, a, b):
-    return xp.less(a, b)
-
-
-@op(samples=binary(distinct, between), promotes="same")
-def less_equal(xp, a, b):
-    return xp.less_equal(a, b)
-
-
-@op(samples=binary(distinct, between), promotes="same")
-def greater(xp, a, b):
-    return xp.greater(a, b)
-
-
-@op(samples=binary(distinct, between), promotes="same")
-def greater_equal(xp, a, b):
-    return xp.greater_equal(a, b)
-
-
-@op(samples=unary(lambda source, *shape: source.mask(*shape)))
-def logical_not(xp, x):
-    return xp.logical_not(x)
-
-
-@op(samples=binary(lambda source, *shape: source.mask(*shape)))
-def logical_and(xp, a, b):
-    return xp.logical_and(a, b)
-
-
-@op(samples=binary(lambda source, *shape: source.mask(*shape)))
-def logical_or(xp, a, b):
-    return xp.logical_or(a, b)
-
-
-@op(samples=unary(normal))
-def isfinite(xp, x):
-    return xp.isfinite(x)
-
-
-@op(samples=unary(normal))
-def isnan(xp, x):
-    return xp.isnan(x)

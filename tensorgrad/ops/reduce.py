@@ -111,8 +111,8 @@ def argmin(xp, x, /, axis=None, keepdims=False):
 
 
 @op(samples=_one_axis(distinct))
-def argsort(xp, x, /, axis=-1):
-    return xp.argsort(x, axis=axis, stable=True)
+def argsort(xp, x, /, axis=-1, descending=False):
+    return xp.argsort(x, axis=axis, descending=descending)
 
 
 @op(samples=unary(lambda source, *shape: source.mask(*shape)))

@@ -64,7 +64,7 @@ def unary(kind: Callable[..., Any]) -> Callable[[Source], Iterator[Sample]]:
 
 
 def binary(
-    kind: Callable[..., Any], other: Callable[..., Any] | None = None
+    kind: Callable[..., Any], other: Callable[..., Any] | None = None, number: float = 2.5
 ) -> Callable[[Source], Iterator[Sample]]:
     """Samples of two tensors over the broadcasting patterns, and with a Python number."""
 
@@ -72,8 +72,8 @@ def binary(
         for a, b in BROADCASTS:
             yield (kind(source, *a), (other or kind)(source, *b)), {}
         yield (_strided(kind(source, 2, 3)), (other or kind)(source, 2, 3)), {}
-        yield (kind(source, 3), 2.5), {}
-        yield (1.5, (other or kind)(source, 3)), {}
+        yield (kind(source, 3), number), {}
+        yield (number - 1, (other or kind)(source, 3)), {}
 
     return samples
 
@@ -111,3 +111,11 @@ def positive(source: Source, *shape: int) -> Any:
 
 def away_from_zero(source: Source, *shape: int) -> Any:
     return xp.asarray(source.uniform(0.5, 2.5, *shape) * xp.where(source.mask(*shape), 1.0, -1.0))
+
+
+def inside_one(source: Source, *shape: int) -> Any:
+    return source.uniform(-0.9, 0.9, *shape)
+
+
+def above_one(source: Source, *shape: int) -> Any:
+    return source.uniform(1.2, 3.0, *shape)

@@ -1,0 +1,89 @@
+"""Trigonometric and hyperbolic functions and their inverses."""
+
+from __future__ import annotations
+
+from ..core import op
+from .samples import above_one, away_from_zero, binary, inside_one, normal, unary
+
+
+@op(samples=unary(inside_one), promotes="float")
+def tan(xp, x):
+    return xp.tan(x)
+
+
+tan.vjp(lambda xp, g, y: g * (1 + y * y))
+
+
+@op(samples=unary(inside_one), promotes="float")
+def asin(xp, x):
+    return xp.asin(x)
+
+
+asin.vjp(lambda xp, g, x: g / xp.sqrt(1 - x * x))
+
+
+@op(samples=unary(inside_one), promotes="float")
+def acos(xp, x):
+    return xp.acos(x)
+
+
+acos.vjp(lambda xp, g, x: -g / xp.sqrt(1 - x * x))
+
+
+@op(samples=unary(normal), promotes="float")
+def atan(xp, x):
+    return xp.atan(x)
+
+
+atan.vjp(lambda xp, g, x: g / (1 + x * x))
+
+
+@op(samples=binary(away_from_zero), promotes="float")
+def atan2(xp, a, b):
+    return xp.atan2(a, b)
+
+
+atan2.vjp(
+    lambda xp, g, a, b: g * b / (a * a + b * b),
+    lambda xp, g, a, b: -g * a / (a * a + b * b),
+)
+
+
+@op(samples=unary(normal), promotes="float")
+def sinh(xp, x):
+    return xp.sinh(x)
+
+
+sinh.vjp(lambda xp, g, x: g * xp.cosh(x))
+
+
+@op(samples=unary(normal), promotes="float")
+def cosh(xp, x):
+    return xp.cosh(x)
+
+
+cosh.vjp(lambda xp, g, x: g * xp.sinh(x))
+
+
+@op(samples=unary(normal), promotes="float")
+def asinh(xp, x):
+    return xp.asinh(x)
+
+
+asinh.vjp(lambda xp, g, x: g / xp.sqrt(x * x + 1))
+
+
+@op(samples=unary(above_one), promotes="float")
+def acosh(xp, x):
+    return xp.acosh(x)
+
+
+acosh.vjp(lambda xp, g, x: g / xp.sqrt(x * x - 1))
+
+
+@op(samples=unary(inside_one), promotes="float")
+def atanh(xp, x):
+    return xp.atanh(x)
+
+
+atanh.vjp(lambda xp, g, x: g / (1 - x * x))

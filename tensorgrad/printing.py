@@ -1,0 +1,79 @@
+"""Tensors as text, laid out as PyTorch prints them.
+
+Four decimals, none where all numbers are whole, powers of ten where they are far apart; corners
+only of what has more than 1000 elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .backend import DEFAULT_FLOAT, xp
+
+LINE = 80  # columns
+MANY = 1000  # elements; more are cut short
+EDGE = 3  # what is left at each end of a dim that is cut short
+
+
+def described(array: Any, notes: Sequence[str]) -> str:
+    """``tensor(...)`` with the elements, what is unusual about their type, and ``notes``."""
+    head = "tensor("
+    unusual = [DEFAULT_FLOAT] if not array.size else [DEFAULT_FLOAT, xp.int64, xp.bool_]
+    if array.dtype not in unusual:
+        notes = [f"dtype=tensorgrad.{array.dtype}", *notes]
+    if not array.size and array.ndim != 1:
+        notes = [f"size={array.shape}", *notes]
+    short = array.size > MANY
+    cell, width = _style(_corners(array) if short else array)
+    text = head + (_block(array, cell, width, len(head), short) if array.size else "[]")
+    column = len(text) - text.rfind("\n") + 1  # with the last note's ", " or ")"
+    for note in notes:
+        if column + len(note) + 2 > LINE:
+            text, column = f"{text},\n{' ' * len(head)}{note}", len(head) + len(note)
+        else:
+            text, column = f"{text}, {note}", column + len(note) + 2
+    return text + ")"
+
+
+def _style(x: Any) -> tuple[Callable[[Any], str], int]:
+    """How to write an element of ``x``, and how wide that is."""
+    style: Callable[[Any], str] = str
+    counted = x
+    if x.dtype.kind == "f":
+        counted = x[xp.isfinite(x) & (x != 0)].astype(xp.float64)
+        sizes = xp.abs(counted) if counted.size else xp.ones(1)
+        low, high = sizes.min(), sizes.max()
+        if high > 1000 * low or high > 1e8 or low < 1e-4:
+            style = "{:.4e}".format
+        elif (sizes == xp.floor(sizes)).all():
+            style = lambda v: f"{v:.0f}." if xp.isfinite(v) else str(v)
+        else:
+            style = "{:.4f}".format
+    width = max((len(style(v)) for v in counted.reshape(-1).tolist()), default=1)
+    return (lambda v: style(v).rjust(width)), width
+
+
+def _corners(x: Any) -> Any:
+    """The elements that are shown of a tensor cut short."""
+    for axis, n in enumerate(x.shape):
+        if n > 2 * EDGE:
+            ends = [slice(0, EDGE), slice(n - EDGE, n)]
+            x = xp.concat([x[(slice(None),) * axis + (end,)] for end in ends], axis=axis)
+    return x
+
+
+def _block(x: Any, cell: Callable[[Any], str], width: int, indent: int, short: bool) -> str:
+    if not x.ndim:
+        return cell(x.item())
+    n = len(x)
+    cut = short and n > 2 * EDGE
+    shown = [*x[:EDGE], *x[n - EDGE :]] if cut else list(x)
+    inner = [_block(v, cell, width, indent + 1, short) for v in shown]
+    if cut:
+        inner.insert(EDGE, "..." if x.ndim > 1 else " ...")
+    if x.ndim > 1:
+        return "[" + ("," + "\n" * (x.ndim - 1) + " " * (indent + 1)).join(inner) + "]"
+    per_line = max(1, (LINE - indent) // (width + 2))
+    lines = [", ".join(inner[i : i + per_line]) for i in range(0, len(inner), per_line)]
+    return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"

@@ -1,0 +1,248 @@
+"""The same line of code, run on PyTorch and on tensorgrad: values, dtypes, gradients, errors.
+
+``m`` is the module: ``torch`` or ``tensorgrad``. The inputs are in :func:`inputs`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+import tensorgrad
+from tensorgrad import functions
+
+pytestmark = pytest.mark.torch
+
+
+def expressions(text):
+    """What semicolons and line ends separate."""
+    return [e for part in text.replace("\n", ";").split(";") if (e := part.strip())]
+
+
+def inputs(m):
+    """Tensors of every kind by name; the float ones are leaves that require grad."""
+    rng = np.random.default_rng(0)
+
+    def leaf(array):
+        return m.tensor(array, dtype=m.float64).requires_grad_()
+
+    return {
+        "m": m,
+        "np": np,
+        "copy": copy,
+        "x": leaf(rng.permutation(24).reshape(2, 3, 4) * 0.1 - 1.13),  # no ties, no zeros
+        "y": leaf(rng.permutation(24).reshape(2, 3, 4) * 0.1 - 1.08),
+        "p": leaf(rng.uniform(0.5, 2.5, (2, 3, 4))),
+        "v": leaf(rng.standard_normal(4)),
+        "t": leaf([[1.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 0.0], [0.0, -1.0, 0.0, -1.0]]),  # ties
+        "z": leaf([0.0, -0.0, 1.0, -2.0]),
+        "n": leaf([1.0, np.nan, -np.inf, np.inf]),
+        "s": leaf(0.7),  # 0-dim
+        "o": leaf([[0.4]]),  # one element
+        "e": leaf(np.zeros((0, 3))),
+        "f": m.tensor(rng.standard_normal((3, 4)), dtype=m.float32).requires_grad_(),
+        "i": m.tensor(rng.integers(0, 3, (2, 3, 4))),
+        "u": m.tensor(rng.integers(0, 200, (3, 4)), dtype=m.uint8),
+        "k": m.tensor([[2, 0], [1, 1]]),
+        "j": m.tensor(1),
+        "b": m.tensor(rng.integers(0, 2, (2, 3, 4)) > 0),
+        "c": m.tensor([True, False]),
+    }
+
+
+def plain(value):
+    """A result as arrays and Python values, so that those of both libraries compare."""
+    if hasattr(value, "detach"):
+        array = np.asarray(value.detach())
+        return [str(array.dtype), array.shape, array.tolist()]
+    return [plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def floats(value):
+    """The tensors of a result through which gradients flow."""
+    if hasattr(value, "requires_grad"):
+        return [value] if value.requires_grad else []
+    return [f for v in value for f in floats(v)] if isinstance(value, (tuple, list)) else []
+
+
+def run(m, line):
+    """What a line gives, with the gradients of an irregular weighting of it, or its error."""
+    names = inputs(m)
+    try:
+        value = eval(line, names)
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        kinds = (IndexError, TypeError, ValueError, RuntimeError)
+        return next(kind for kind in kinds if isinstance(error, kind)).__name__
+    for k, out in enumerate(outs := floats(value)):
+        weights = np.cos(np.arange(np.prod(out.shape)) + k).reshape(out.shape)
+        out.backward(m.tensor(weights, dtype=out.dtype), retain_graph=k < len(outs) - 1)
+    leaves = [t for t in names.values() if getattr(t, "requires_grad", False)]
+    return plain(value), [None if t.grad is None else plain(t.grad) for t in leaves]
+
+
+def same(ours, theirs):
+    if isinstance(theirs, list | tuple):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(theirs, float):
+        return ours == theirs or bool(np.isclose(ours, theirs, 1e-6, 1e-12, equal_nan=True))
+    return ours == theirs
+
+
+VALUES = expressions(
+    """
+    x + y; x - v; x * s; x / p; p ** x; p ** 2; x ** 2; x ** 3; z ** 2; z ** 0; z ** 1; p ** -0.5;
+    p ** j; 2 ** x; 0 ** p; 2 - x; 2 / p; x * 3; -x; abs(x); x + i; x + b; i + b; i - 1; i * 2.5;
+    i / 2; i / i.max(); b / 2; b * b; b + b; i ** 2; 2 ** i; f + x; f * s; f * 2;
+    f + np.float64(2); 2.5 * f; f - u; u * 2; u + 2.5; -i; abs(i); ~b; ~i; ~u; b & ~b; b | c[0];
+    m.bitwise_and(i, 2); m.bitwise_or(b, ~b); i.bitwise_xor(i + 1); u.bitwise_not();
+    i & 1; i | i; i ^ 3; b ^ b; 1 | i; x > y; x >= 0; x == x; x != y; i == 1; i < 1.5; b == True;
+    x == None; x != None; x == 'a'; x < i; m.add(x, y, alpha=2); m.sub(x, y, alpha=0.5);
+    m.mul(x, v); m.div(x, p); m.maximum(t, t + 0); m.maximum(x, y); m.minimum(x, v);
+    m.minimum(t, t[0]); m.where(x > 0, x, y); m.where(b, x, 0.0); m.where(b, 1, 0);
+    m.where(b, 1.0, 2); m.where(b[0], v, x); m.where(b, i, 0.5); m.logical_and(b, ~b);
+    m.logical_or(i, b); m.logical_not(x); m.logical_not(i); x.masked_fill(b, -1.0);
+    x.masked_fill(b[0], float('-inf')); x.masked_fill(b, s); v.masked_fill(b, 2);
+    i.masked_fill(b, 7); i.masked_fill(b, 2.5); b.masked_fill(b, False); m.eq(i, 1); m.ne(i, 1);
+    m.lt(x, 0); m.le(x, y); m.gt(x, y); m.ge(x, v)
+
+    p.log(); x.exp(); p.sqrt(); z.sqrt()[2]; x.sin(); x.cos(); x.tanh(); x.erf(); f.erf();
+    x.relu(); z.relu(); n.relu(); x.sign(); z.abs(); x.neg(); i.exp(); i.sqrt(); b.sin();
+    n.isnan(); n.isfinite(); i.isfinite(); x.pow(3); p.pow(y); x.clone(); x.softmax(-1);
+    x.softmax(0); s.softmax(0); m.softmax(f, dim=1); m.softmax(f, 1, dtype=m.float64);
+    e.softmax(1); x.log_softmax(1); f.log_softmax(-1); x.logsumexp(-1); x.logsumexp((0, 2));
+    x.logsumexp(1, keepdim=True); m.tensor([-np.inf, -np.inf]).logsumexp(0)
+
+    x.sum(); x.sum(0); x.sum(-1, keepdim=True); x.sum((0, 2)); x.sum((-1, 1), keepdim=True);
+    x.sum([0]); x.sum(()); s.sum(); s.sum(0); s.sum(-1); e.sum(); e.sum(0); e.sum(1); b.sum();
+    b.sum(1); u.sum(); i.sum(0); b.sum(dtype=m.float64); x.sum(dtype=m.float32); x.mean();
+    x.mean(1); x.mean(()); x.amax(()); x.squeeze(()); x.mean((0, -1), keepdim=True);
+    i.mean(dtype=m.float64); s.mean(); f.mean(); x.var(); x.var(0); x.var((0, 2));
+    x.var(-1, keepdim=True); x.var(1, unbiased=False); x.var(1, correction=0);
+    x.var(-1, correction=2); x.std(); x.std(2); x.std(0, unbiased=False); m.stack([v, v]).std(0);
+    x.amax(); x.amax(1); x.amax((0, 1)); t.amax(); t.amax(0); t.amax(1, keepdim=True); t.amin();
+    t.amin((0, 1)); t.max(); t.min(); x.max(); x.max(1); x.max(-1, keepdim=True); x.max(y);
+    x.min(0); x.min(); x.min(y); s.max(0); s.min(-1); s.max(); i.max(); i.max(0); b.max();
+    n.max(0)[0].isnan(); x.argmax(); x.argmax(0); x.argmax(-1, keepdim=True); x.argmin(1);
+    t.argmax(1); t.argmin(); s.argmax(); s.argmax(0); n.argmax(); b.any(); b.any(1); b.all();
+    b.all(-1, keepdim=True); i.any(0); x.all(); s.any(); e.any(); e.all(0); x.argsort();
+    x.argsort(0); x.argsort(1, descending=True); x.sort(); x.sort(0, descending=True); s.sort();
+    u.sort(1, descending=True)[0]; b.sort(1, descending=True)[0]; n.sort();
+    n.sort(descending=True); x.topk(2); x.topk(2, 1); x.topk(1, 0, largest=False); x.topk(0);
+    x.gather(1, i); x.gather(2, i); x.gather(-1, i[:, :2, :3]); v.gather(0, k[0])
+
+    x.reshape(6, 4); x.reshape(-1); x.reshape((2, -1)); x.transpose(0, 2).reshape(-1, 2);
+    s.reshape(1, 1); o.reshape(()); e.reshape(3, 0); x.view(4, 6); x.view(-1, 3); x.flatten();
+    x.flatten(1); x.flatten(0, 1); x.flatten(-2, -1); s.flatten(); v.flatten(); x.transpose(0, 1);
+    x.transpose(-1, 0); s.transpose(0, -1); x.permute(2, 0, 1); x.permute((0, 2, 1));
+    x.permute(-1, 0, 1); t.T; x.mT; v.expand(3, 4); v.expand(2, 3, -1); o.expand(2, 3);
+    s.expand(2); m.broadcast_to(v, (3, 4)); x.unsqueeze(0); x.unsqueeze(-1); x.unsqueeze(3);
+    s.unsqueeze(0); o.squeeze(); o.squeeze(0); x.squeeze(0); o.squeeze((0, 1)); x[:1].squeeze();
+    s.squeeze(0); m.cat([x, y]); m.cat((x, y), dim=1); m.cat([x, y[:, :1]], -2); m.cat([x, i]);
+    m.cat([f, m.tensor([[1, 2, 3, 4]])], 0); m.cat([e, e]); m.concat([v, v, v]); m.stack([v, v]);
+    m.stack([x, y], 1); m.stack([x, y], -1); m.stack([s, s]); x.narrow(1, 1, 2);
+    x.narrow(-1, -2, 2); x.narrow(0, 2, 0); x.split(2, dim=1); x.split(1); x.split([1, 3], -1);
+    x.split([0, 3], 1); e.split(2); x.chunk(2, 1); x.chunk(5, 2); x.chunk(3, 0); x.unbind();
+    x.unbind(-1); list(v); list(i[0, 0]); x.tril(); x.triu(1); x.tril(-1); x.mT.triu(); i.tril()
+
+    x[0]; x[-1, 2]; x[1, 2, 3]; x[..., 0]; x[:, 1:, ::2]; x[None]; x[:, None, 0];
+    x[..., None].shape; v[2:1]; v[-2:]; v[:100]; x[b]; x[b[:, :, 0]]; x[c]; x[c, 1]; t[k];
+    t[k - 1]; t[k][0]; x[:, k]; t[k, 1]; t[k, :, None]; x[k[:, :1] * 0, k]; x[0, k, 1:];
+    x[[0, 1]]; x[[1, 0], [2, 1]]; x[[True, False]]; x[j]; x[j, j]; x[np.array([1, 0, 0])];
+    x[np.int64(1)]; x[x > 0]; x[0][1][2]; v[[]]; x[m.tensor([1, -1], dtype=m.int32)]; s[...];
+    s[None]; s[()]; x[()]; i[1, 1]
+
+    x @ v; v @ v; v @ x.mT; t @ x[0].mT; x @ x.transpose(1, 2); m.matmul(x[:, None], p.mT); e @ t;
+    e.T @ e
+
+    x.to(m.float32); x.float(); f.double(); x.long(); x.int(); x.bool(); i.float(); x.type_as(f);
+    x.double() is x; x.detach(); x.data; x.contiguous() is x; x.mT.contiguous();
+    x.mT.is_contiguous();
+    x.requires_grad, (x + 1).requires_grad, i.requires_grad, x.detach().requires_grad;
+    x.is_leaf, (x + 1).is_leaf, i.is_leaf;
+    x.numel(), x.dim(), x.ndim, x.size(0), x.size(-1), x.nbytes, x.element_size(), len(x);
+    x.is_floating_point(), i.is_floating_point(); s.item(), j.item(), c[0].item(), o.item();
+    x.tolist(); s.tolist(); e.tolist(); b.tolist(); float(s), int(j), int(s), bool(j), bool(s);
+    [10, 20, 30][j]; hash(x) == hash(x); x[0, 0, 0] in x; 99 in x;
+    f'{s.detach()}', f'{s:.2f}', f'{j}'; np.asarray(x.detach()).shape;
+    copy.copy(v), copy.deepcopy(v); np.float64(2) * f; np.int64(2) * i
+
+    m.zeros(2, 3); m.zeros((2, 3), dtype=m.int64); m.zeros([2]); m.zeros(()); m.ones(2);
+    m.full((2, 2), 7); m.full((2,), 0.5); m.full((), True); m.full((2,), 1, dtype=m.float64);
+    m.zeros_like(x); m.ones_like(i); m.zeros_like(x, dtype=m.int32); m.arange(5); m.arange(2, 5);
+    m.arange(0, 1, 0.25); m.arange(5, 0, -2); m.arange(3.0); m.arange(3, dtype=m.float64);
+    m.linspace(0, 1, 5); m.linspace(1, -1, 3, dtype=m.float64); m.eye(2); m.eye(2, 3);
+    m.tensor([1, 2]); m.tensor([1.0, 2]); m.tensor([True]); m.tensor([]); m.tensor(3);
+    m.tensor([[1], [2]], dtype=m.float64); m.tensor(np.arange(3, dtype=np.int16));
+    m.tensor(np.float64(1)); m.tensor([1.5, 2.5], dtype=m.int64); m.as_tensor([1, 2]);
+    m.as_tensor(x) is x; m.from_numpy(np.arange(3.0))
+"""
+)
+
+
+ERRORS = expressions("""
+    x + v[:3]; x @ x; x @ s; s @ x; x[:, :2] @ t[:2]; x @ y.mT[:1].expand(3, 4, 3); x + None;
+    x + 'a'; x + [1, 2]; None + x; x ** None; x < None; -b; b - b; ~x; i ** -1; x.sum(3);
+    x.sum(-4); x.sum((0, 0)); s.sum(1); i.mean(); i.var(); i.std(); x.argmax(3); e.argmax();
+    e.argmax(0); e.max(); e.max(0); e.amax(); x.max(3); x.softmax(3); x.log_softmax(-4);
+    x.logsumexp(5); x.argsort(3); x.sort(3); x.topk(5); x.topk(-1); x.topk(1, 3); x.gather(0, k);
+    x.gather(3, i); x.gather(0, i + 5); x.gather(2, i - 3); x[:, :2, :2].gather(1, i);
+    x.masked_fill(i, 0.0); x.masked_fill(b[:, :2], 0.0); x.reshape(5); x.reshape(-1, -1);
+    x.reshape(-1, 5); e.reshape(-1, 0); x.view(5); x.mT.view(-1); x.flatten(2, 1); x.flatten(3);
+    x.flatten(0, 3); x.transpose(0, 3); x.permute(0, 1); x.permute(0, 0, 1); x.permute(0, 1, 3);
+    v.mT; x.expand(2, 2, 4); x.expand(4); x.expand(-1, 2, 3, 4); v.expand(3, 5);
+    m.broadcast_to(v, (4, 3)); x.squeeze(3); x.unsqueeze(4); x.unsqueeze(-5); m.cat([]);
+    m.cat([x, y], 3); m.cat([x, y[:, :2]]); m.cat([x, v]); m.cat([s, s]); m.stack([]);
+    m.stack([x, v]); m.stack([x, y], 4); x.narrow(1, 2, 2); x.narrow(1, -4, 1);
+    x.narrow(1, 0, -1); x.narrow(3, 0, 1); s.narrow(0, 0, 1); x.split(0); x.split(-1);
+    x.split([1, 2]); x.split([3, -1]); x.split(1, 3); s.split(1); x.chunk(0); x.chunk(2, 3);
+    s.chunk(1); x.unbind(3); s.unbind(); v.tril(); x[2]; x[-3]; x[0, 0, 0, 0]; x[::-1]; v[3:0:-1];
+    x[0.5]; x[0:1.5]; x[m.tensor(0.5)]; x[m.tensor([0.5])]; x[m.tensor([5])];
+    x[m.tensor([True, False, True])]; x[0, m.tensor([0, 1, 2]), m.tensor([0, 1])]; s[0]; s[:];
+    x.item(); e.item(); int(x); bool(x); bool(e); len(s); list(s); x.__index__(); s.__index__();
+    x.numpy(); f'{x:.2f}'; i.requires_grad_(); (x + 1).requires_grad_(False);
+    copy.deepcopy(x + 1); x.backward(); x.detach().backward(); x.sum().backward(m.ones(2));
+    x.sum().backward(1.0); x.add_(1); x.zero_(); x[0].mul_(2); x.__setitem__(0, 1.0); i.add_(0.5);
+    i.div_(2); b.add_(1); i.mul_(x); v.expand(3, 4).detach().add_(1);
+    v.detach().add_(m.ones(3, 4)); v.detach().copy_(m.ones(3, 4));
+    v.detach().__setitem__(0, m.ones(2)); v.detach().__setitem__(7, 1.0);
+    v.detach().__setitem__(slice(None), m.ones(3)); v.detach().__setitem__(0, None);
+    v.detach().__setitem__(0, 'a'); v.detach().__setitem__(0.5, 1.0); m.zeros(-1); m.zeros(2.5);
+    m.zeros('a'); m.full((-1,), 0); m.ones((2, -3)); m.arange(0, 5, 0); m.arange(5, 0);
+    m.arange(0, 5, -1); m.randint(5, 2, (3,)); m.randn(-2);
+    m.multinomial(m.tensor([-1.0, 2.0]), 1); m.bernoulli(m.tensor([1.5]));
+    m.tensor([[1], [1, 2]]); m.tensor('a'); m.tensor([1, 'a']);
+    m.tensor([1, 2], requires_grad=True); m.tensor(1.0, dtype='nonsense'); m.from_numpy([1, 2]);
+    m.from_numpy(np.array(['a'])); m.from_numpy(np.array([1j], dtype='c8').astype('O'));
+    m.exp(x, 5, 6); m.maximum(x)
+""")
+
+
+@pytest.mark.parametrize("line", VALUES)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_values_and_gradients(torch, line):
+    ours, theirs = run(tensorgrad, line), run(torch, line)
+    assert not isinstance(theirs, str), f"PyTorch refuses this: {theirs}"
+    assert same(ours, theirs), f"tensorgrad: {ours}\nPyTorch:    {theirs}"
+
+
+def test_every_function_is_in_the_table():
+    """But for the embedding, whose arguments are in another order."""
+    called = set(re.findall(r"\.(\w+)\(", ";".join(VALUES)))
+    missing = {
+        name
+        for name, function in inspect.getmembers(functions, callable)
+        if re.match("[a-z]", name) and name in vars(tensorgrad) | vars(tensorgrad.Tensor)
+    } - called  # fmt: skip
+    assert missing == {"embedding"}
+
+
+@pytest.mark.parametrize("line", ERRORS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_errors(torch, line):
+    theirs = run(torch, line)
+    assert isinstance(theirs, str), f"PyTorch accepts this: {theirs}"
+    assert run(tensorgrad, line) == theirs

@@ -1,0 +1,52 @@
+"""A training run of milliseconds, for the tests of the trainer and its command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from gpt.presets import RunConfig
+from gpt.train import METRICS, Trainer
+
+TEXT = "".join(f"{n} times {n} is {n * n};\n" for n in range(150))
+
+# Dropout, clipping, a warm-up and evaluations at steps that are not those of the checkpoints.
+TINY = RunConfig(
+    tokenizer="char", width=16, layers=1, heads=2, context=8, batch=2, dropout=0.2, steps=8,
+    warmup=2, eval_every=2, eval_batches=2, save_every=3, sample_tokens=12, lr=0.01,
+)  # fmt: skip
+
+
+def flags(**changes: Any) -> list[str]:
+    """``TINY``, with changes, as the command line takes it."""
+    words = []
+    for name, value in {**TINY.to_json(), **changes}.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value != getattr(RunConfig, name):
+            words += [f"--{flag}", str(value)]
+    return words
+
+
+def trainer(out: Path, resume: bool = False, say: Any = None, **changes: Any) -> Trainer:
+    """A trainer of ``TINY``, with changes, on ``TEXT``, which is written beside its folder."""
+    text = out.parent / "text.txt"
+    if not text.exists():
+        text.write_text(TEXT)
+    config = dataclasses.replace(TINY, **{"data": str(text), **changes})
+    return Trainer(config, out, resume, say=say or (lambda line: None))
+
+
+def metrics(out: Path, but: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The lines of a run's metrics, without some of their fields."""
+    lines = (out / METRICS).read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in but} for line in lines]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder and below it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

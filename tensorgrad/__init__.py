@@ -120,6 +120,32 @@ from .functions import (
     var,
     where,
 )
+from .linalg import (
+    addbmm,
+    addmm,
+    addmv,
+    baddbmm,
+    bmm,
+    chain_matmul,
+    det,
+    diagonal,
+    dot,
+    einsum,
+    ger,
+    inner,
+    inverse,
+    kron,
+    logdet,
+    matrix_power,
+    mm,
+    mv,
+    outer,
+    slogdet,
+    tensordot,
+    trace,
+    vdot,
+)
+from .linalg import p_norm as norm
 from .mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .ops import fused
 from .random import Generator, default_generator, manual_seed

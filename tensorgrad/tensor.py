@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from . import core, elementwise, functions, ops
+from . import core, elementwise, functions, linalg, ops
 from .backend import CATEGORY, DEFAULT_FLOAT, known_dtype, overlap, xp
 from .errors import explained
 from .mode import is_grad_enabled
@@ -450,7 +450,7 @@ class Tensor(Variable):
     unsqueeze, narrow, split = functions.unsqueeze, functions.narrow, functions.split
     chunk, unbind, tril, triu = functions.chunk, functions.unbind, functions.tril, functions.triu
 
-    if TYPE_CHECKING:  # those of ``elementwise``, which are put in below
+    if TYPE_CHECKING:  # those of ``elementwise`` and ``linalg``, which are put in below
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -524,11 +524,17 @@ def _raw_part(part: Any) -> Any:
     )
 
 
+_MATRIX_METHODS = (
+    "addbmm", "addmm", "addmv", "baddbmm", "bmm", "det", "diagonal", "dot", "ger", "inner",
+    "inverse", "kron", "logdet", "matrix_power", "mm", "mv", "outer", "slogdet", "trace", "vdot",
+)  # fmt: skip
 for _name in elementwise.METHODS:
-    _function = getattr(elementwise, _name)
-    setattr(Tensor, _name, _function)
-    if _name in elementwise.IN_PLACE:
-        setattr(Tensor, f"{_name}_", Tensor._in_place(_function, f"{_name}_"))
+    setattr(Tensor, _name, getattr(elementwise, _name))
+for _name in elementwise.IN_PLACE:
+    setattr(Tensor, f"{_name}_", Tensor._in_place(getattr(elementwise, _name), f"{_name}_"))
+for _name in _MATRIX_METHODS:
+    setattr(Tensor, _name, getattr(linalg, _name))
+Tensor.norm = linalg.p_norm  # type: ignore[attr-defined]
 
 bind(Tensor, ops)
 __all__ = ["Size", "Tensor"]

@@ -142,11 +142,10 @@ class Tensor(Variable):
         Empty if no gradient flows through any of them.
         """
         others = [t for t in self._relatives() if t is not self]
-        shared = [(t, found) for t in others if (found := overlap(t.array, self.array))]
-        seeing = [self, *(t for t, _ in shared)]
-        if not (result.needs_grad or any(t.needs_grad for t in seeing)):
+        if not (result.needs_grad or any(t.needs_grad for t in (self, *others))):
             return []
-        for t in seeing:
+        shared = [(t, found) for t in others if (found := overlap(t.array, self.array))]
+        for t in (self, *(t for t, _ in shared)):
             if t.needs_grad and t.node is None:
                 raise RuntimeError(
                     f"{writer}: a leaf tensor that requires grad, or a view of one, cannot be "

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from . import kernels, xp
+from .allocator import keep_freed_memory
 from .memory import is_view_of, overlap
 from .promotion import CATEGORY, DEFAULT_FLOAT, DTYPES, known_dtype, promote, result_dtype
 
@@ -14,3 +15,5 @@ __all__ = [
     "CATEGORY", "DEFAULT_FLOAT", "DTYPES", "is_view_of", "kernels", "known_dtype", "overlap",
     "promote", "result_dtype", "xp",
 ]  # fmt: skip
+
+keep_freed_memory()

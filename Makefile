@@ -37,7 +37,7 @@ format: $(VENV)/.dev ## put the source into its format
 	@$(PY) -m ruff check --fix --exit-zero .
 	@$(PY) -m ruff format .
 
-bench: $(VENV)/.fast ## run the benchmarks
+bench: $(VENV)/.torch ## compare speed with PyTorch
 	@$(PY) -m benchmarks $(ARGS)
 
 oracle: $(VENV)/.torch ## write the frozen end-to-end oracle again, with PyTorch
@@ -70,11 +70,6 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	@echo "installing tensorgrad-gpt[viz,dev] into $(VENV)"
 	@$(PIP) install --editable '.[viz,dev]'
-	@touch $@
-
-$(VENV)/.fast: $(VENV)/.python pyproject.toml
-	@echo "installing tensorgrad-gpt[fast] into $(VENV)"
-	@$(PIP) install --editable '.[fast]'
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.test

@@ -113,7 +113,7 @@ class RunConfig:
 
 PRESETS = {
     # About three minutes on two cores.
-    "default": RunConfig(dropout=0.1, top_k=50),
+    "default": RunConfig(steps=1300, lr=2e-3, min_lr=2e-4, top_k=50),
     # nanoGPT's configuration for a CPU (config/train_shakespeare_char.py with the flags that its
     # README gives for a laptop); published validation loss: 1.88.
     "shakespeare-char-cpu": RunConfig(tokenizer="char", bias=False, sample_tokens=500),

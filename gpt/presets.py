@@ -55,9 +55,9 @@ class RunConfig:
     init: str = _option("gpt2", "how weights begin", choices=("gpt2", "torch"))
     # the training
     batch: int = _option(12, "sequences in a batch")
-    steps: int = _option(2000, "optimizer steps; the cosine of the learning rate ends there")
-    lr: float = _option(1e-3, "highest learning rate")
-    min_lr: float = _option(1e-4, "learning rate at the end; from --lr on: a constant rate")
+    steps: int = _option(1300, "optimizer steps; the cosine of the learning rate ends there")
+    lr: float = _option(2e-3, "highest learning rate")
+    min_lr: float = _option(2e-4, "learning rate at the end; from --lr on: a constant rate")
     warmup: int = _option(100, "steps in which the learning rate rises to --lr")
     weight_decay: float = _option(0.1, "AdamW's decay of matrices (vectors do not decay)")
     beta1: float = _option(0.9, "AdamW's memory of gradients")
@@ -72,7 +72,7 @@ class RunConfig:
     prompt: str = _option(LINE_BREAK, "text to continue", metavar="TEXT")
     sample_tokens: int = _option(300, "tokens to write")
     temperature: float = _option(0.8, "below 1 bolder, above 1 more varied, 0 the likeliest token")
-    top_k: int | None = _option(None, "draw from the N likeliest tokens only; none: from all")
+    top_k: int | None = _option(50, "draw from the N likeliest tokens only; none: from all")
 
     def __post_init__(self) -> None:
         for name in ("batch", "steps", "eval_every", "eval_batches", "save_every"):
@@ -113,10 +113,18 @@ class RunConfig:
 
 PRESETS = {
     # About three minutes on two cores.
-    "default": RunConfig(steps=1300, lr=2e-3, min_lr=2e-4, top_k=50),
+    "default": RunConfig(),
     # nanoGPT's configuration for a CPU (config/train_shakespeare_char.py with the flags that its
     # README gives for a laptop); published validation loss: 1.88.
-    "shakespeare-char-cpu": RunConfig(tokenizer="char", bias=False, sample_tokens=500),
+    "shakespeare-char-cpu": RunConfig(
+        tokenizer="char",
+        bias=False,
+        steps=2000,
+        lr=1e-3,
+        min_lr=1e-4,
+        sample_tokens=500,
+        top_k=None,
+    ),
     # The tutorial's model: every layer with a bias, its own output layer, constant rate.
     "textbook": RunConfig(
         tokenizer="cl100k_base",
@@ -140,6 +148,7 @@ PRESETS = {
         clip=0.0,
         eval_every=50,
         sample_tokens=100,
+        top_k=None,
         prompt="The salesperson",
     ),
 }

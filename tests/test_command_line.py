@@ -301,7 +301,7 @@ def test_help_shows_every_choice_and_its_default(call: Callable[..., Answer]) ->
     out = " ".join(call("train", "--help")[1].split())
     for field in dataclasses.fields(RunConfig):
         assert f"--{field.name.replace('_', '-')}" in out
-    for default in ("[0.1]", "[bpe]", "[2000]", "[50]", "[none]", "[yes]", "['\\n']"):
+    for default in ("[0.1]", "[bpe]", "[1300]", "[50]", "[none]", "[yes]", "['\\n']"):
         assert default in out
     for name in PRESETS:
         assert f"{name}: " in out

@@ -154,3 +154,12 @@ from .tensor import Tensor
 
 __version__ = "0.1.0"
 concat = cat
+
+
+def __getattr__(name: str) -> object:
+    """``tensorgrad.nn`` without an import of its own, as in torch; loaded when first asked for."""
+    if name == "nn":
+        from importlib import import_module
+
+        return import_module("tensorgrad.nn")
+    raise AttributeError(f"module 'tensorgrad' has no attribute {name!r}")

@@ -452,3 +452,18 @@ def test_printing(lib: ModuleType) -> None:
 
     assert repr(Net()) == PRINTED
     assert repr(lib.nn.Module()) == "Module()"
+
+
+def test_nn_is_an_attribute_of_tensorgrad():
+    """As in torch, and only when asked for: the engine does not load the layers."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, tensorgrad as torch\n"
+        "assert 'nn' not in sys.modules\n"
+        "assert torch.nn.Linear(2, 3)(torch.ones(1, 2)).shape == (1, 3)\n"
+        "import nn; assert torch.nn is nn\n"
+        "assert not hasattr(torch, 'no_such_name')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

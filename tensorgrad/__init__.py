@@ -46,80 +46,13 @@ from .creation import (
 )
 from .creation import bool_ as bool
 from .creation import float_ as float
-from .elementwise import *
-from .functions import (
-    abs,
-    add,
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
-    argsort,
-    bitwise_and,
-    bitwise_not,
-    bitwise_or,
-    bitwise_xor,
-    broadcast_to,
-    cat,
-    chunk,
-    clone,
-    cos,
-    embedding,
-    eq,
-    erf,
-    exp,
-    flatten,
-    gather,
-    ge,
-    gt,
-    isfinite,
-    isnan,
-    le,
-    log,
-    log_softmax,
-    logical_and,
-    logical_not,
-    logical_or,
-    logsumexp,
-    lt,
-    masked_fill,
-    matmul,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    mul,
-    narrow,
-    ne,
-    neg,
-    permute,
-    pow,
-    relu,
-    reshape,
-    sign,
-    sin,
-    softmax,
-    sort,
-    split,
-    sqrt,
-    squeeze,
-    stack,
-    std,
-    sub,
-    sum,
-    tanh,
-    topk,
-    transpose,
-    tril,
-    triu,
-    unbind,
-    unsqueeze,
-    var,
-    where,
-)
+from .functions import cat as concat
+from .functions.elementwise import *
+from .functions.indexing import *
+from .functions.joining import *
+from .functions.reductions import *
+from .functions.shapes import *
+from .functions.sorting import *
 from .linalg import (
     addbmm,
     addmm,
@@ -136,6 +69,7 @@ from .linalg import (
     inverse,
     kron,
     logdet,
+    matmul,
     matrix_power,
     mm,
     mv,
@@ -153,7 +87,6 @@ from .serialization import load, save
 from .tensor import Tensor
 
 __version__ = "0.1.0"
-concat = cat
 
 
 def __getattr__(name: str) -> object:

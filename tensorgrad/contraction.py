@@ -11,6 +11,7 @@ from typing import Any
 
 from . import functions, ops
 from .backend import xp
+from .functions.dims import dim_of
 
 
 def shapes_of(*tensors: Any) -> str:
@@ -134,8 +135,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
                 f"over 0 to {min(n, m)} dims"
             )
         dims = (range(n - dims, n), range(dims))
-    first = [functions._dim(a, d) for d in dims[0]]
-    second = [functions._dim(b, d) for d in dims[1]]
+    first = [dim_of(a, d) for d in dims[0]]
+    second = [dim_of(b, d) for d in dims[1]]
     if len(first) != len(second) or len(set(first)) < len(first) or len(set(second)) < len(first):
         raise RuntimeError(
             f"tensordot: expected two lists of equally many different dims, got {list(dims[0])} "

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from . import functions
 from .backend import DEFAULT_FLOAT, DTYPES, xp
+from .functions.dims import sizes_of
 from .random import Generator, draw_normal, draw_uniform, rng_of
 from .tensor import Tensor
 from .variable import Variable, wrap
@@ -76,7 +76,7 @@ def from_dlpack(source: Any) -> Tensor:
 
 
 def _shape(sizes: tuple) -> tuple[int, ...]:
-    shape = functions._sizes(sizes)
+    shape = sizes_of(sizes)
     if min(shape, default=0) < 0:
         raise RuntimeError(f"sizes cannot be negative, got {shape}")
     return shape

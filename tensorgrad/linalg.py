@@ -17,6 +17,7 @@ from . import functions, ops
 from .backend import xp
 from .backend.linalg import LinAlgError
 from .contraction import einsum, one_dtype_only, shapes_of, tensordot
+from .functions.dims import dim_of
 from .variable import wrap
 
 __all__ = [
@@ -120,7 +121,7 @@ def cross(input: Any, other: Any, dim: int = -1) -> Any:
         raise RuntimeError(
             f"cross: the numbers of dims must be equal, got shapes {shapes_of(input, other)}"
         )
-    dim = functions._dim(input, dim)
+    dim = dim_of(input, dim)
     if not input.shape or input.shape[dim] != 3 or other.shape[dim] != 3:
         raise RuntimeError(f"cross: dim {dim} of shapes {shapes_of(input, other)} must have size 3")
     a, b = (
@@ -159,7 +160,7 @@ def _plus(name: str, input: Any, product: Any, beta: float, alpha: float) -> Any
             f"{name}: beta {beta} and alpha {alpha} must be integers for tensors of {input.dtype}"
         )
     try:
-        input = functions.expand(input, *product.shape)
+        input = functions.broadcast_to(input, product.shape)
     except RuntimeError:
         raise RuntimeError(
             f"{name}: input of shape {shapes_of(input)} does not broadcast to the product's "
@@ -339,7 +340,7 @@ def cholesky(A: Any, *, upper: bool = False) -> Any:
 
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """The diagonals over two dims, which one at the end replaces: a view."""
-    axes = functions._dim(input, dim1), functions._dim(input, dim2)
+    axes = dim_of(input, dim1), dim_of(input, dim2)
     if len(set(axes)) < 2:
         raise RuntimeError(f"diagonal: dim1 {dim1} and dim2 {dim2} must be different dims")
     return ops.linalg.diagonal(input, offset, *axes)
@@ -402,7 +403,7 @@ def _dims(name: str, x: Any, dim: Any) -> tuple[int, ...]:
     """Dims counted from the front: all of them for None and for ()."""
     if isinstance(dim, int):
         dim = (dim,)
-    axes = tuple(functions._dim(x, d) for d in dim or ())
+    axes = tuple(dim_of(x, d) for d in dim or ())
     if len(set(axes)) < len(axes):
         raise RuntimeError(f"{name}: the dims {tuple(dim)} must be different")
     return (axes if x.shape else ()) or tuple(range(len(x.shape)))
@@ -472,3 +473,12 @@ def p_norm(
     if p == "nuc":
         return matrix_norm(input, p, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     return vector_norm(input, 2 if p == "fro" else p, dim, keepdim, dtype=dtype)
+
+
+METHODS = {
+    function.__name__: function
+    for function in (
+        addbmm, addmm, addmv, baddbmm, bmm, det, diagonal, dot, inner, kron, logdet, matmul,
+        matrix_power, mm, mv, outer, slogdet, trace,
+    )
+} | {"ger": outer, "inverse": inv, "norm": p_norm, "vdot": dot}  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from . import core, elementwise, functions, linalg, ops
+from . import core, functions, linalg, ops
 from .backend import CATEGORY, DEFAULT_FLOAT, known_dtype, overlap, xp
 from .errors import explained
 from .mode import is_grad_enabled
@@ -176,7 +176,9 @@ class Tensor(Variable):
     def copy_(self, src: Any) -> Tensor:
         """Overwrite with ``src``, a tensor or a number, broadcast and cast; differentiable."""
         src = src if isinstance(src, Tensor) else _constant(src, self.dtype)
-        return self._become(ops.astype(functions.expand(src, *self.shape), self.dtype), "copy_")
+        return self._become(
+            ops.astype(functions.broadcast_to(src, self.shape), self.dtype), "copy_"
+        )
 
     def fill_(self, value: Any) -> Tensor:
         """Overwrite with one value, a number or a 0-dim tensor."""
@@ -386,7 +388,7 @@ class Tensor(Variable):
     __sub__ = ops.subtract
     __mul__ = __rmul__ = ops.multiply
     __truediv__ = ops.divide
-    __floordiv__ = elementwise.floor_divide
+    __floordiv__ = functions.floor_divide
     __mod__ = ops.remainder
     __pow__ = ops.power
     __matmul__ = ops.matmul
@@ -408,7 +410,7 @@ class Tensor(Variable):
         return ops.subtract(other, self)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return elementwise.floor_divide(other, self)
+        return functions.floor_divide(other, self)
 
     def __rmod__(self, other: Any) -> Tensor:
         return ops.remainder(other, self)
@@ -424,55 +426,17 @@ class Tensor(Variable):
 
     # --- the functions as methods -----------------------------------------------------------------
 
-    abs, exp, log, sqrt = functions.abs, functions.exp, functions.log, functions.sqrt
-    sin, cos, tanh, erf = functions.sin, functions.cos, functions.tanh, functions.erf
-    relu, sign, neg, pow = functions.relu, functions.sign, functions.neg, functions.pow
-    add, sub, mul = functions.add, functions.sub, functions.mul
-    maximum, minimum = functions.maximum, functions.minimum
-    eq, ne, lt, le = functions.eq, functions.ne, functions.lt, functions.le
-    gt, ge = functions.gt, functions.ge
-    logical_not, logical_and = functions.logical_not, functions.logical_and
-    logical_or = functions.logical_or
-    bitwise_and, bitwise_or = functions.bitwise_and, functions.bitwise_or
-    bitwise_xor, bitwise_not = functions.bitwise_xor, functions.bitwise_not
-    isfinite, isnan = functions.isfinite, functions.isnan
-    masked_fill, clone, matmul = functions.masked_fill, functions.clone, functions.matmul
-    sum, mean, var, std = functions.sum, functions.mean, functions.var, functions.std
-    max, min, amax, amin = functions.max, functions.min, functions.amax, functions.amin
-    argmax, argmin, any, all = functions.argmax, functions.argmin, functions.any, functions.all
-    softmax, log_softmax = functions.softmax, functions.log_softmax
-    logsumexp, argsort, sort = functions.logsumexp, functions.argsort, functions.sort
-    topk, gather = functions.topk, functions.gather
-    reshape, view, flatten = functions.reshape, functions.view, functions.flatten
-    transpose, permute, expand = functions.transpose, functions.permute, functions.expand
-    broadcast_to, squeeze = functions.broadcast_to, functions.squeeze
-    unsqueeze, narrow, split = functions.unsqueeze, functions.narrow, functions.split
-    chunk, unbind, tril, triu = functions.chunk, functions.unbind, functions.tril, functions.triu
-
-    if TYPE_CHECKING:  # those of ``elementwise`` and ``linalg``, which are put in below
+    if TYPE_CHECKING:  # they are put in below
 
         def __getattr__(self, name: str) -> Any: ...
 
-    # --- the functions in place -------------------------------------------------------------------
 
-    @staticmethod
-    def _in_place(function: Callable, name: str) -> Any:
-        def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return self._become(function(self, *args, **kwargs), name)
+def _in_place(function: Callable, name: str) -> Any:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._become(function(self, *args, **kwargs), name)
 
-        method.__name__, method.__doc__ = name, f"``{name[:-1]}``, written into this tensor."
-        return method
-
-    add_, sub_ = _in_place(functions.add, "add_"), _in_place(functions.sub, "sub_")
-    mul_, div_ = _in_place(functions.mul, "mul_"), _in_place(elementwise.div, "div_")
-    pow_, neg_ = _in_place(functions.pow, "pow_"), _in_place(functions.neg, "neg_")
-    exp_, sqrt_ = _in_place(functions.exp, "exp_"), _in_place(functions.sqrt, "sqrt_")
-    tanh_, relu_ = _in_place(functions.tanh, "tanh_"), _in_place(functions.relu, "relu_")
-    masked_fill_ = _in_place(functions.masked_fill, "masked_fill_")
-    __iadd__, __isub__, __imul__, __itruediv__, __ipow__ = add_, sub_, mul_, div_, pow_
-    __iand__ = _in_place(functions.bitwise_and, "bitwise_and_")
-    __ior__ = _in_place(functions.bitwise_or, "bitwise_or_")
-    __ixor__ = _in_place(functions.bitwise_xor, "bitwise_xor_")
+    method.__name__, method.__doc__ = name, f"``{name[:-1]}``, written into this tensor."
+    return method
 
 
 _COMPARABLE = (Variable, int, float, xp.ndarray, xp.generic)
@@ -523,17 +487,16 @@ def _raw_part(part: Any) -> Any:
     )
 
 
-_MATRIX_METHODS = (
-    "addbmm", "addmm", "addmv", "baddbmm", "bmm", "det", "diagonal", "dot", "ger", "inner",
-    "inverse", "kron", "logdet", "matrix_power", "mm", "mv", "outer", "slogdet", "trace", "vdot",
-)  # fmt: skip
-for _name in elementwise.METHODS:
-    setattr(Tensor, _name, getattr(elementwise, _name))
-for _name in elementwise.IN_PLACE:
-    setattr(Tensor, f"{_name}_", Tensor._in_place(getattr(elementwise, _name), f"{_name}_"))
-for _name in _MATRIX_METHODS:
-    setattr(Tensor, _name, getattr(linalg, _name))
-Tensor.norm = linalg.p_norm  # type: ignore[attr-defined]
+for _name, _function in {**functions.METHODS, **linalg.METHODS}.items():
+    setattr(Tensor, _name, _function)
+for _name, _function in functions.IN_PLACE.items():
+    setattr(Tensor, _name, _in_place(_function, _name))
+for _name, _operator in {
+    "add_": "iadd", "sub_": "isub", "mul_": "imul", "div_": "itruediv", "pow_": "ipow",
+    "floor_divide_": "ifloordiv", "remainder_": "imod", "bitwise_and_": "iand",
+    "bitwise_or_": "ior", "bitwise_xor_": "ixor",
+}.items():  # fmt: skip
+    setattr(Tensor, f"__{_operator}__", getattr(Tensor, _name))
 
 bind(Tensor, ops)
 __all__ = ["Size", "Tensor"]

@@ -31,7 +31,6 @@ ORDER = (
     ("tensorgrad.ops",),
     (
         "tensorgrad.functions",
-        "tensorgrad.elementwise",
         "tensorgrad.contraction",
         "tensorgrad.linalg",
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tensorgrad
-from tensorgrad import elementwise
+from tensorgrad import functions
 
 ANYWHERE = np.array([-2.5, -1.0, -0.3, 0.0, 0.4, 1.0, 1.5, 3.7])
 INSIDE = np.array([-0.99, -0.5, -1e-3, 0.0, 0.2, 0.75])
@@ -139,11 +139,12 @@ def test_nan_to_num_and_comparisons():
 
 
 def test_every_name_is_function_and_method():
-    for name in elementwise.METHODS:
-        assert callable(getattr(tensorgrad, name))
+    for name, function in functions.METHODS.items():
+        assert getattr(tensorgrad.Tensor, name) is function
+    for name in functions.IN_PLACE:
         assert callable(getattr(tensorgrad.Tensor, name))
-    for name in elementwise.IN_PLACE:
-        assert callable(getattr(tensorgrad.Tensor, f"{name}_"))
+    for name in functions.__all__:
+        assert callable(getattr(tensorgrad, name))
     x = tensorgrad.tensor([4.0])
     assert x.rsqrt_() is x
     assert x.item() == 0.5

@@ -1,16 +1,24 @@
-"""Elementwise functions with PyTorch's names and arguments; the arithmetic is in ``functions``.
-
-``METHODS`` and ``IN_PLACE`` say which of them class Tensor has, plain and with an underscore.
-"""
+"""Elementwise functions: arithmetic, comparison, rounding and the special functions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import ops
-from .backend import xp
-from .variable import wrap
+from .. import ops
+from ..backend import xp
+from ..variable import wrap
 
+# The ops whose torch name and arguments are those of the op itself.
+abs, exp, log, sqrt, sin, cos = ops.abs, ops.exp, ops.log, ops.sqrt, ops.sin, ops.cos
+tanh, erf, relu, sign, neg = ops.tanh, ops.erf, ops.relu, ops.sign, ops.negative
+mul, pow = ops.multiply, ops.power
+maximum, minimum = ops.maximum, ops.minimum
+eq, ne, lt, le = ops.equal, ops.not_equal, ops.less, ops.less_equal
+gt, ge = ops.greater, ops.greater_equal
+logical_not, logical_and, logical_or = ops.logical_not, ops.logical_and, ops.logical_or
+bitwise_and, bitwise_or, bitwise_xor = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor
+bitwise_not = ops.bitwise_invert
+isfinite, isnan = ops.isfinite, ops.isnan
 square, rsqrt, reciprocal = ops.square, ops.rsqrt, ops.reciprocal
 exp2, expm1, log2, log10, log1p = ops.exp2, ops.expm1, ops.log2, ops.log10, ops.log1p
 logaddexp = ops.logaddexp
@@ -22,6 +30,16 @@ arcsin, arccos, arctan, arctan2, arcsinh, arccosh, arctanh = (
 sigmoid, erfc, erfinv = ops.sigmoid, ops.erfc, ops.erfinv
 fmod, remainder, isinf = ops.fmod, ops.remainder, ops.isinf
 absolute, negative, multiply = ops.abs, ops.negative, ops.multiply
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """``input + alpha * other``."""
+    return ops.add(input, other if alpha == 1 else ops.multiply(other, alpha))
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """``input - alpha * other``."""
+    return ops.subtract(input, other if alpha == 1 else ops.multiply(other, alpha))
 
 
 def floor(input: Any) -> Any:
@@ -168,14 +186,19 @@ def equal(input: Any, other: Any) -> bool:
     return same and bool((input.array == other.array).all())
 
 
-IN_PLACE = (
-    "square", "rsqrt", "reciprocal", "exp2", "expm1", "log2", "log10", "log1p", "tan", "asin",
-    "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "arcsin", "arccos",
-    "arctan", "arcsinh", "arccosh", "arctanh", "sigmoid", "erfc", "erfinv", "fmod", "remainder",
-    "absolute", "negative", "multiply", "floor", "ceil", "trunc", "round", "frac", "floor_divide",
-    "true_divide", "divide", "div", "clamp", "clip", "clamp_min", "clamp_max", "lerp", "addcmul",
-    "addcdiv", "logit", "nan_to_num",
-)  # fmt: skip
-METHODS = (*IN_PLACE, "logaddexp", "isinf", "logical_xor", "isclose", "allclose", "equal",
-           "arctan2")  # fmt: skip
-__all__ = [*METHODS]
+__all__ = [
+    "abs", "absolute", "neg", "negative", "sign", "square", "sqrt", "rsqrt", "reciprocal",
+    "add", "sub", "mul", "multiply", "div", "divide", "true_divide", "floor_divide", "fmod",
+    "remainder", "pow", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp",
+    "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh",
+    "atanh", "arcsin", "arccos", "arctan", "arctan2", "arcsinh", "arccosh", "arctanh", "sigmoid",
+    "logit", "relu", "erf", "erfc", "erfinv", "floor", "ceil", "trunc", "round", "frac", "clamp",
+    "clip", "clamp_min", "clamp_max", "maximum", "minimum", "lerp", "addcmul", "addcdiv",
+    "nan_to_num", "eq", "ne", "lt", "le", "gt", "ge", "equal", "isclose", "allclose", "isfinite",
+    "isinf", "isnan", "logical_not", "logical_and", "logical_or", "logical_xor", "bitwise_and",
+    "bitwise_or", "bitwise_xor", "bitwise_not",
+]  # fmt: skip
+FUNCTIONS_ONLY = METHODS_ONLY = ()
+_NOT_IN_PLACE = {"logaddexp", "maximum", "minimum", "equal", "isclose", "allclose", "isfinite",
+                 "isinf", "isnan"}  # fmt: skip
+IN_PLACE = tuple(name for name in __all__ if name not in _NOT_IN_PLACE)

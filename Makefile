@@ -11,7 +11,7 @@ TORCH = torch==2.13.0
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip -qq --disable-pip-version-check
 
-.PHONY: help train test test-torch test-slow lint format bench oracle clean
+.PHONY: help train test test-torch test-slow lint format bench oracle ops clean
 
 help: ## list the targets (ARGS="..." is handed on to the command that a target runs)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ bench: $(VENV)/.torch ## compare speed with PyTorch
 
 oracle: $(VENV)/.torch ## write the frozen end-to-end oracle again, with PyTorch
 	@$(PY) tests/make_oracle.py $(ARGS)
+
+ops: $(VENV)/.test ## write docs/ops.md, the table of all ops, again
+	@$(PY) docs/make_ops.py
 
 clean: ## remove caches and build products (the environment and runs/ stay)
 	@rm -rf build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -45,6 +45,31 @@ def test_derivatives(name, order):
         assert check(lambda *xs, op=op, params=params: op(*xs, **params), inputs)
 
 
+def scattered(array):
+    """The same values with gaps between them and in reverse order in memory."""
+    wide = np.zeros((*array.shape, 2), array.dtype)[..., ::-1]
+    wide[..., 0] = array
+    return wide[..., 0]
+
+
+@pytest.mark.parametrize("name", sorted(registry))
+def test_memory_layout_changes_nothing(name):
+    """Values and first derivatives of arguments that are not contiguous."""
+    op = registry[name]
+    for args, params in samples(op):
+        results = []
+        for layout in (np.ascontiguousarray, scattered):
+            xs = tensors([layout(a) if isinstance(a, np.ndarray) and a.ndim else a for a in args])
+            y = op(*xs, **params)
+            if y.requires_grad:
+                y.backward(tensorgrad.ones_like(y))
+            results.append(
+                [y.tolist(), *[x.grad for x in xs if getattr(x, "grad", None) is not None]]
+            )
+        for contiguous, other in zip(*results, strict=True):
+            np.testing.assert_allclose(np.asarray(contiguous), np.asarray(other), rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", sorted(set(registry) - set(filter(differentiable, registry))))
 def test_no_derivative_means_no_history(name):
     op = registry[name]

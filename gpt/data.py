@@ -68,6 +68,24 @@ def train_val_split(
     return tokens[:cut], tokens[cut:]
 
 
+def windows(
+    ids: Sequence[int] | npt.NDArray[np.integer], context: int, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The text cut into windows side by side: (x, y), both int64 [n, context], y one token later.
+
+    ``n`` is at most ``most``; of more windows, that many spread evenly over the text.
+
+    >>> x, y = windows(range(8), context=2, most=100)
+    >>> x.tolist(), y.tolist()
+    ([[0, 1], [2, 3], [4, 5]], [[1, 2], [3, 4], [5, 6]])
+    """
+    tokens = np.asarray(ids)
+    n = (len(tokens) - 1) // context
+    starts = np.arange(n)[:, None] if n <= most else np.arange(most)[:, None] * n // most
+    positions = starts * context + np.arange(context)  # [n, context]
+    return tokens[positions].astype(np.int64), tokens[positions + 1].astype(np.int64)
+
+
 class Batches:
     """Endless random windows of a token array: pairs (x, y) of int64 arrays [batch_size, context].
 

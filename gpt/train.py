@@ -28,11 +28,13 @@ from .generate import generate
 from .model import GPT, Block
 from .presets import LINE_BREAK, RunConfig
 
-CHECKPOINT, CONFIG, TOKENIZER, METRICS = (
-    "checkpoint.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"
+CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY = (
+    "checkpoint.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "summary.json"
 )  # fmt: skip
-FILES = (CHECKPOINT, CONFIG, TOKENIZER, METRICS,
+FILES = (CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY,
          "loss.svg", "loss.png", "block.svg", "block.dot", "sample.txt")  # fmt: skip
+
+WINDOWS = 2000  # of the validation split, at most, for the loss at the end
 
 # What a run began with, and a checkpoint therefore holds. All other choices can change on resuming.
 FIXED = ("tokenizer", "vocab_size", "context", "width", "layers", "heads", "positions",
@@ -307,6 +309,22 @@ class Trainer:
         self._check_finite(*losses.values())
         return losses
 
+    @np.errstate(all="ignore")
+    def validate(self) -> tuple[float, int]:
+        """The mean loss over the validation split in windows side by side, and its tokens.
+
+        A long split is represented by ``WINDOWS`` windows spread over it. Unlike the few random
+        batches of :meth:`evaluate`, this is a number that two runs can be compared by.
+        """
+        self.model.eval()
+        x, y = data.windows(self.eval_batches["val"].tokens, self.config.context, WINDOWS)
+        total, size = 0.0, self.config.batch
+        with tensorgrad.no_grad():
+            for i in range(0, len(x), size):
+                part = (tensorgrad.from_numpy(a[i : i + size]) for a in (x, y))
+                total += self.model(*part).item() * len(x[i : i + size])
+        return total / len(x), x.size
+
     def run(self) -> bool:
         """Train to the last step and write everything; False if the user interrupted it.
 
@@ -379,10 +397,17 @@ class Trainer:
             raise
 
     def _finish(self) -> None:
-        """Draw, sample, and list what there is."""
+        """Validate, draw, sample, and list what there is."""
+        loss, tokens = self.validate()
+        self.say(
+            f"validation loss {loss:.4f} over {tokens:,} tokens "
+            f"(in the lines above: over {self.config.eval_batches} random batches)"
+        )
+        summary = {"step": self.step, "val_loss": loss, "val_tokens": tokens}
+        (self.out / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf-8")
         metrics = self.out / METRICS
         title = f"{self.out.resolve().name}: {self.model.parameter_count():,} parameters"
-        written, advice = [self.out / CHECKPOINT, metrics], []
+        written, advice = [self.out / CHECKPOINT, metrics, self.out / SUMMARY], []
         try:
             if curves.read_metrics(metrics):
                 written += curves.save_loss_curve(self.out, title)

@@ -24,7 +24,7 @@ import tensorgrad
 from gpt import checkpoint, curves, data, tokenizer, train
 from gpt.config import GPTConfig
 from gpt.presets import PRESETS, RunConfig
-from gpt.train import CHECKPOINT, CONFIG, METRICS, TOKENIZER, Trainer
+from gpt.train import CHECKPOINT, CONFIG, METRICS, SUMMARY, TOKENIZER, Trainer
 from tensorgrad import graph
 from tensorgrad.optim import warmup_cosine
 
@@ -192,6 +192,31 @@ def test_the_seed_decides(straight: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_the_loss_at_the_end_is_of_the_whole_split(tmp_path: Path) -> None:
+    """The mean over every window, whatever the batches; a short last batch counts less."""
+    run = trainer(tmp_path / "run", batch=3)
+    run.run()
+    val = run.eval_batches["val"].tokens.astype(np.int64)
+    losses = []
+    run.model.eval()
+    for start in range(0, len(val) - 8, 8):
+        x, y = (tensorgrad.tensor(val[i : i + 8][None]) for i in (start, start + 1))
+        losses.append(run.model(x, y).item())
+    assert len(losses) % 3
+    summary = json.loads((tmp_path / "run" / SUMMARY).read_text())
+    assert summary == {
+        "step": 8, "val_loss": pytest.approx(np.mean(losses)), "val_tokens": 8 * len(losses),
+    }  # fmt: skip
+
+
+def test_a_long_split_is_represented_by_windows_spread_over_it() -> None:
+    x, y = data.windows(range(1001), context=10, most=4)
+    assert x[:, 0].tolist() == [0, 250, 500, 750]
+    assert (y == x + 1).all()
+    assert data.windows(range(1001), context=10, most=100)[0].size == 1000
+
+
+@pytest.mark.usefixtures("quick")
 def test_it_learns(tmp_path: Path) -> None:
     """Counting is learnt well below what the letters' frequencies alone allow."""
     trainer(tmp_path / "run", steps=200, dropout=0.0, eval_every=200, eval_batches=10).run()
@@ -205,7 +230,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 def test_everything_is_in_one_folder(straight: Path) -> None:
     assert sorted(contents(straight)) == sorted(
-        [CHECKPOINT, CONFIG, METRICS, TOKENIZER,
+        [CHECKPOINT, CONFIG, METRICS, SUMMARY, TOKENIZER,
          "block.svg", "loss.png", "loss.svg", "sample.txt"]
     )  # fmt: skip
     assert sorted(os.listdir(straight.parent)) == ["run", "said", "text.txt"]
@@ -219,7 +244,10 @@ def test_the_user_is_told(straight: Path) -> None:
     for row in metrics(straight):
         assert re.search(rf"step +{row['step']} +train loss {row['train_loss']:.4f} ", said)
     assert " sample ----------" in said
-    assert f"wrote {straight}: {CHECKPOINT}, {METRICS}, loss.svg, loss.png, block.svg, " in said
+    assert (
+        f"wrote {straight}: {CHECKPOINT}, {METRICS}, {SUMMARY}, loss.svg, loss.png, block.svg, "
+        in said
+    )
 
 
 def test_config_and_tokenizer_come_back(straight: Path) -> None:

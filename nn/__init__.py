@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from . import functional, init, utils
 from .activation import GELU, ReLU
-from .containers import ModuleList, Sequential
+from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .dropout import Dropout
 from .linear import Embedding, Linear
 from .loss import CrossEntropyLoss

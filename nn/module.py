@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorgrad
 from tensorgrad import Tensor
@@ -24,6 +24,34 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
+class IncompatibleKeys(NamedTuple):
+    """What :meth:`Module.load_state_dict` did not find, and what it had no use for."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class RemovableHandle:
+    """A hook's place among others: ``remove()`` takes it out, and so does leaving a ``with``."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any, first: bool = False) -> None:
+        self.hooks, self.id = hooks, max(hooks, default=-1) + 1
+        others = dict(hooks) if first else {}
+        for key in others:
+            del hooks[key]
+        hooks[self.id] = hook
+        hooks.update(others)
+
+    def remove(self) -> None:
+        self.hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
 class Module:
     """A function with parameters: assign Parameters, Modules and buffers as attributes, and
     define ``forward``.
@@ -41,6 +69,8 @@ class Module:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
     _transient: set[str]
+    _pre_hooks: dict[int, tuple[Callable, bool]] | None = None  # before forward, with keywords?
+    _hooks: dict[int, tuple[Callable, bool, bool]] | None = None  # after it; even if it raised?
 
     def __init__(self) -> None:
         fields = self.__dict__
@@ -52,7 +82,60 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pre_hooks or self._hooks:
+            return self._forward_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
+
+    # --- hooks ------------------------------------------------------------------------------------
+
+    def register_forward_pre_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before ``forward``; it may return other arguments.
+
+        With ``with_kwargs`` it is called as ``hook(module, args, kwargs)`` and may return both.
+        """
+        if self._pre_hooks is None:
+            self._pre_hooks = {}
+        return RemovableHandle(self._pre_hooks, (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> RemovableHandle:  # fmt: skip
+        """Call ``hook(module, args, output)`` after ``forward``; it may return another output.
+
+        With ``with_kwargs`` it is called as ``hook(module, args, kwargs, output)``; with
+        ``always_call`` also, with the output None, when ``forward`` has raised.
+        """
+        if self._hooks is None:
+            self._hooks = {}
+        return RemovableHandle(self._hooks, (hook, with_kwargs, always_call), prepend)
+
+    def _forward_with_hooks(self, args: tuple, kwargs: dict) -> Any:
+        pending = dict(self._hooks or {})
+        output = None
+        try:
+            for hook, with_kwargs in list((self._pre_hooks or {}).values()):
+                given = hook(self, args, kwargs) if with_kwargs else hook(self, args)
+                if given is not None and with_kwargs:
+                    args, kwargs = given
+                elif given is not None:
+                    args = given if isinstance(given, tuple) else (given,)
+            output = self.forward(*args, **kwargs)
+            for key, (hook, with_kwargs, _) in list(pending.items()):
+                del pending[key]
+                given = (
+                    hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+                )
+                if given is not None:
+                    output = given
+        except BaseException:
+            for hook, with_kwargs, always in pending.values():
+                if always:
+                    _ = hook(self, args, kwargs, None) if with_kwargs else hook(self, args, None)
+            raise
+        return output
 
     # --- attributes -------------------------------------------------------------------------------
 
@@ -95,6 +178,8 @@ class Module:
         self._drop(name, keep=self._modules)
         self._modules[name] = module
 
+    register_module = add_module
+
     def register_parameter(self, name: str, value: Parameter | None) -> None:
         """Add a parameter, or None to reserve its name."""
         _check(name, value, Parameter)
@@ -123,45 +208,78 @@ class Module:
             yield child
 
     def named_modules(
-        self, memo: set[Module] | None = None, prefix: str = ""
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Module]]:
-        """This module and all below it, each once."""
+        """This module and all below it, each once unless ``remove_duplicate`` is False."""
         memo = set() if memo is None else memo
         if self not in memo:
-            memo.add(self)
+            if remove_duplicate:
+                memo.add(self)
             yield prefix, self
             for name, child in self.named_children():
-                yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+                path = f"{prefix}.{name}" if prefix else name
+                yield from child.named_modules(memo, path, remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
         for _, module in self.named_modules():
             yield module
 
-    def _named(self, kind: str, repeated: bool) -> Iterator[tuple[str, Module, str, Any]]:
-        """(full name, owner, own name, tensor) of all parameters or buffers."""
+    def _named(
+        self, kind: str, prefix: str = "", recurse: bool = True, once: bool = True
+    ) -> Iterator[tuple[str, Any]]:
+        """(name, tensor) of all parameters or buffers."""
         seen: set[int] = set()
-        for prefix, module in self.named_modules():
+        several = self.named_modules(prefix=prefix, remove_duplicate=once)
+        for path, module in several if recurse else [(prefix, self)]:
             for name, value in getattr(module, kind).items():
-                if value is not None and (repeated or id(value) not in seen):
+                if value is not None and not (once and id(value) in seen):
                     seen.add(id(value))
-                    yield f"{prefix}.{name}" if prefix else name, module, name, value
+                    yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) pairs; a shared parameter comes once, under its first name."""
-        for name, _, _, value in self._named("_parameters", repeated=False):
-            yield name, value
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
 
-    def parameters(self) -> Iterator[Parameter]:
-        for _, value in self.named_parameters():
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        for _, value in self.named_parameters(recurse=recurse):
             yield value
 
-    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        for name, _, _, value in self._named("_buffers", repeated=False):
-            yield name, value
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(name, buffer) pairs, those that are not in the ``state_dict`` among them."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
-    def buffers(self) -> Iterator[Tensor]:
-        for _, value in self.named_buffers():
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        for _, value in self.named_buffers(recurse=recurse):
             yield value
+
+    def get_submodule(self, target: str) -> Module:
+        """The module with a dotted name, as ``named_modules`` gives it; ``""`` is this one."""
+        module = self
+        for name in target.split(".") if target else ():
+            child = module._modules.get(name)
+            if child is None:
+                raise AttributeError(f"{type(module).__name__} has no submodule {name!r}")
+            module = child
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter with a dotted name, as ``named_parameters`` gives it."""
+        return self._member(target, "_parameters")
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer with a dotted name, as ``named_buffers`` gives it."""
+        return self._member(target, "_buffers")
+
+    def _member(self, target: str, kind: str) -> Any:
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        if getattr(owner, kind).get(name) is None:
+            raise AttributeError(f"{type(owner).__name__} has no {kind[1:-1]} {name!r}")
+        return getattr(owner, kind)[name]
 
     def apply(self, function: Callable[[Module], None]) -> Module:
         """Call ``function`` on every module below and on this one, children first."""
@@ -186,9 +304,13 @@ class Module:
             parameter.requires_grad_(requires_grad)
         return self
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or make them 0."""
         for parameter in self.parameters():
-            parameter.grad = None
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = tensorgrad.zeros_like(parameter.grad)
 
     def to(self, dtype: Any) -> Module:
         """Cast the float parameters and buffers, in place; ``'cpu'`` changes nothing."""
@@ -196,7 +318,7 @@ class Module:
             if not tensorgrad.empty(0, dtype=dtype).is_floating_point():
                 raise TypeError(f"a module can be cast to float dtypes only, not to {dtype}")
             for kind in ("_parameters", "_buffers"):
-                for _, _, _, value in self._named(kind, repeated=False):
+                for _, value in self._named(kind):
                     if value.is_floating_point():
                         value.data = value.detach().to(dtype)
                         value.grad = None if value.grad is None else value.grad.to(dtype)
@@ -218,15 +340,19 @@ class Module:
         for name, child in self.named_children():
             yield from child._state(f"{prefix}{name}.")
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Names and values of all parameters and persistent buffers; memory is shared."""
-        return {name: value.detach() for name, value in self._state()}
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+        """Names and values of all parameters and persistent buffers; memory is shared.
+
+        The values are detached unless ``keep_vars``.
+        """
+        return {name: v if keep_vars else v.detach() for name, v in self._state(prefix)}
 
     def load_state_dict(
-        self, state_dict: Mapping[str, Tensor], strict: bool = True
-    ) -> tuple[list[str], list[str]]:
-        """Copy values in by name.
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
+        """Copy values in by name, cast to the dtypes that are here.
 
+        With ``assign`` the given tensors' own memory and dtypes take the place of the present ones.
         Returns the missing and the unexpected names, which without ``strict`` are allowed.
 
         Raises:
@@ -253,9 +379,11 @@ class Module:
             )
         with tensorgrad.no_grad():
             for name, value in own.items():
-                if name in state_dict:
+                if name in state_dict and assign:
+                    value.data = state_dict[name]
+                elif name in state_dict:
                     value.copy_(state_dict[name])
-        return missing, unexpected
+        return IncompatibleKeys(missing, unexpected)
 
     # --- printing ---------------------------------------------------------------------------------
 
@@ -265,11 +393,15 @@ class Module:
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        parts = [f"({name}): {child!r}" for name, child in self.named_children()]
+        parts = [f"({name}): {text}" for name, text in self._printed_children()]
         if not parts and "\n" not in extra:
             return f"{type(self).__name__}({extra})"
         body = "\n".join([extra, *parts] if extra else parts).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {body}\n)"
+
+    def _printed_children(self) -> Iterator[tuple[str, str]]:
+        for name, child in self.named_children():
+            yield name, repr(child)
 
 
 def _check(name: str, value: object, kind: type) -> None:

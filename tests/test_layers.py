@@ -30,7 +30,8 @@ EXPORTED = {
     for name, value in vars(nn).items()
     if inspect.isclass(value) and issubclass(value, nn.Module)
 }
-LAYERS = [name for name in EXPORTED if name not in ("Module", "ModuleList")]
+CONTAINERS = ("Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+LAYERS = [name for name in EXPORTED if name not in CONTAINERS]
 
 
 @pytest.fixture(autouse=True)

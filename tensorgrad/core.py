@@ -128,7 +128,7 @@ class Op:
         if name in self.keywords:
             return "param", name
         if self.variadic and name in ("i", "shapes"):
-            return name, position
+            return name, position if name == "i" else None
         raise TypeError(f"a vjp of {self.name} names {name!r}, which is none of its values")
 
     def plan(self, mask: int) -> Plan:

@@ -47,6 +47,7 @@ from numpy import (
     expm1,
     eye,
     finfo,
+    flip,
     float16,
     float32,
     float64,
@@ -92,8 +93,10 @@ from numpy import (
     ones_like,
     permute_dims,
     remainder,
+    repeat,
     reshape,
     result_type,
+    roll,
     round,
     sign,
     sin,
@@ -109,7 +112,9 @@ from numpy import (
     tan,
     tanh,
     tril,
+    tril_indices,
     triu,
+    triu_indices,
     trunc,
     uint8,
     unravel_index,
@@ -131,6 +136,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from . import linalg
 from .scatter import Scattered, scatter, scatter_rows, update_index
 from .special import erf, erfc, erfinv
+from .views import add_windows, windows
 
 
 def astype(x, to):

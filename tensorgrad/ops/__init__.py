@@ -90,18 +90,23 @@ from .reduce import (
     var,
 )
 from .shape import (
+    add_windows,
     alias,
     broadcast_to,
     clone,
     concat,
+    contiguous,
     expand_dims,
+    flip,
     permute_dims,
     reshape,
+    roll,
     squeeze,
     stack,
     swapaxes,
     tril,
     triu,
+    windows,
 )
 from .trigonometry import (
     acos,

@@ -121,7 +121,7 @@ def diagonal(xp, x, /, offset=0, axis1=0, axis2=1):
     return xp.linalg.diagonal(x, offset, axis1, axis2)
 
 
-def _onto_diagonal(xp, g, x_shape, offset, axis1, axis2):
+def onto_diagonal(xp, g, x_shape, offset, axis1, axis2):
     """Zeros of ``x_shape`` with ``g`` on the diagonals: every (m + 1)-th element of a matrix."""
     axis1, axis2 = axis1 % len(x_shape), axis2 % len(x_shape)
     axes = [i for i in range(len(x_shape)) if i not in (axis1, axis2)] + [axis1, axis2]
@@ -133,7 +133,7 @@ def _onto_diagonal(xp, g, x_shape, offset, axis1, axis2):
     return xp.permute_dims(matrices, tuple(axes.index(i) for i in range(len(axes))))
 
 
-diagonal.vjp(_onto_diagonal)
+diagonal.vjp(onto_diagonal)
 
 
 # --- inverses and determinants --------------------------------------------------------------------

@@ -27,6 +27,15 @@ def clone(xp, x):
 clone.vjp(lambda xp, g: g)
 
 
+@op(samples=_one())
+def contiguous(xp, x):
+    """A copy whose elements lie one after the other, the last axis fastest."""
+    return xp.asarray(x, order="C", copy=True)
+
+
+contiguous.vjp(lambda xp, g: g)
+
+
 def _reshapes(source):
     yield (source.normal(2, 3),), {"shape": (3, 2)}
     yield (source.normal(2, 3, 2),), {"shape": (2, -1)}
@@ -121,9 +130,94 @@ def concat(arrays, axis=0):
     return concat_(*arrays, axis=axis)
 
 
+def _alike(source):
+    yield (source.normal(2, 3), source.normal(2, 3)), {"axis": 1}
+    yield (source.normal(2), source.normal(2), source.normal(2)), {"axis": -1}
+    yield (source.normal(), source.normal()), {"axis": 0}
+    yield (source.normal(0, 2),), {"axis": 0}
+
+
+@op(samples=_alike, promotes="same")
+def stack_(xp, *arrays, axis=0):
+    return xp.stack(arrays, axis=axis)
+
+
+def _layer_of(xp, g, i, axis):
+    return g[(slice(None),) * (axis % len(g.shape)) + (i,)]
+
+
+stack_.vjp(_layer_of)
+
+
 def stack(arrays, axis=0):
     """Join arrays along a new axis."""
-    return concat([expand_dims(a, axis=axis) for a in arrays], axis=axis)
+    return stack_(*arrays, axis=axis)
+
+
+def _flips(source):
+    for axis in (0, 1, (0, 2), ()):
+        yield (source.normal(2, 3, 2),), {"axis": axis}
+
+
+@op(samples=_flips)
+def flip(xp, x, /, axis):
+    return xp.array(xp.flip(x, axis=axis), copy=True)
+
+
+flip.vjp(lambda xp, g, axis: xp.flip(g, axis=axis))
+
+
+def _rolls(source):
+    yield (source.normal(2, 3),), {"shift": 2}
+    yield (source.normal(2, 3),), {"shift": (1, -1), "axis": (0, 1)}
+    yield (source.normal(3, 0),), {"shift": (1,), "axis": (0,)}
+
+
+@op(samples=_rolls)
+def roll(xp, x, /, shift, axis=None):
+    """Elements moved on by ``shift``, those at the end to the front; all in a row by default."""
+    return xp.roll(x, shift, axis=axis)
+
+
+def _back(shift):
+    return tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+
+
+roll.vjp(lambda xp, g, shift, axis: xp.roll(g, _back(shift), axis=axis))
+
+
+def _windows(source):
+    for axis, size, step in ((0, 2, 1), (1, 3, 2), (1, 2, 3), (1, 5, 1), (0, 1, 1), (1, 0, 2)):
+        yield (source.normal(3, 5, 2),), {"axis": axis, "size": size, "step": step}
+    yield (source.normal(5, 3).T,), {"axis": 1, "size": 3, "step": 1}
+
+
+@op(samples=_windows, view=True)
+def windows(xp, x, /, axis, size, step):
+    """Windows over an axis (counted from the front): [.., n, ..] → [.., m, .., size]."""
+    return xp.windows(x, axis=axis, size=size, step=step)
+
+
+windows.vjp(
+    lambda xp, g, x_shape, axis, step: xp.add_windows(g, axis=axis, step=step, n=x_shape[axis])
+)
+
+
+def _window_sums(source):
+    yield (source.normal(3, 2, 2),), {"axis": 0, "step": 1, "n": 4}
+    yield (source.normal(2, 2, 3),), {"axis": 1, "step": 2, "n": 5}
+    yield (source.normal(2, 2),), {"axis": 0, "step": 3, "n": 6}
+
+
+@op(samples=_window_sums)
+def add_windows(xp, x, /, axis, step, n):
+    """The transpose of :func:`windows`: an element that several windows show is their sum."""
+    return xp.add_windows(x, axis=axis, step=step, n=n)
+
+
+add_windows.vjp(
+    lambda xp, g, x_shape, axis, step: xp.windows(g, axis=axis, size=x_shape[-1], step=step)
+)
 
 
 def _triangles(source):

@@ -46,10 +46,10 @@ from .creation import (
 )
 from .creation import bool_ as bool
 from .creation import float_ as float
-from .functions import cat as concat
 from .functions.elementwise import *
 from .functions.indexing import *
 from .functions.joining import *
+from .functions.moving import *
 from .functions.reductions import *
 from .functions.shapes import *
 from .functions.sorting import *

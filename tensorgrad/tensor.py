@@ -136,6 +136,16 @@ class Tensor(Variable):
             tensor.node, tensor.needs_grad = now.node, now.needs_grad
         return self
 
+    def _become_view(self, view: Any, writer: str) -> Tensor:
+        """Take the shape and the history of a view of all of this tensor; nothing is written."""
+        if self.needs_grad and (self.node is None or not is_grad_enabled()):
+            raise RuntimeError(
+                f"{writer}: gradients need the shape of a leaf that requires grad, and a history "
+                f"the record of how a shape changed; use {writer[:-1]}()"
+            )
+        self.array, self.node = view.array, view.node
+        return self
+
     def _histories(self, result: Tensor, writer: str) -> list[tuple[Tensor, Tensor]]:
         """Every tensor that shows memory of this one, with what it is when ``result`` is here.
 
@@ -268,12 +278,16 @@ class Tensor(Variable):
     @property
     def mT(self) -> Tensor:
         """The last two dims swapped."""
-        if self.array.ndim < 2:
-            raise RuntimeError(f"mT: needs two dims or more, this tensor has {self.array.ndim}")
-        return ops.swapaxes(self, -1, -2)
+        return functions.adjoint(self)
 
-    def contiguous(self) -> Tensor:
-        return self if self.is_contiguous() else ops.clone(self)
+    @property
+    def H(self) -> Tensor:
+        """A matrix transposed."""
+        if self.array.ndim not in (0, 2):
+            raise RuntimeError(f"H: needs two dims, this tensor has {self.array.ndim}; mH: stacks")
+        return functions.adjoint(self)
+
+    mH = mT  # of real numbers
 
     # --- out of the graph -------------------------------------------------------------------------
 
@@ -433,7 +447,10 @@ class Tensor(Variable):
 
 def _in_place(function: Callable, name: str) -> Any:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return self._become(function(self, *args, **kwargs), name)
+        result = function(self, *args, **kwargs)
+        if result.storage is self.storage:
+            return self._become_view(result, name)
+        return self._become(result, name)
 
     method.__name__, method.__doc__ = name, f"``{name[:-1]}``, written into this tensor."
     return method

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import elementwise, indexing, joining, reductions, shapes, sorting
+from . import elementwise, indexing, joining, moving, reductions, shapes, sorting
 from .elementwise import *
 from .indexing import *
 from .joining import *
+from .moving import *
 from .reductions import *
 from .shapes import *
 from .sorting import *
 
-FAMILIES: tuple[Any, ...] = (elementwise, reductions, sorting, shapes, joining, indexing)
+FAMILIES: tuple[Any, ...] = (
+    elementwise, reductions, sorting, shapes, moving, joining, indexing
+)  # fmt: skip
 
 METHODS: dict[str, Callable] = {
     name: getattr(family, name)

@@ -427,6 +427,10 @@ VIEWS = [
     lambda m, t: t.narrow(-1, 0, 1),
     lambda m, t: t.flatten(),
     lambda m, t: t.detach(),
+    lambda m, t: t.diagonal(),
+    lambda m, t: t.movedim(0, -1),
+    lambda m, t: t.select(-1, 1),
+    lambda m, t: t.unfold(-1, 2, 2),
 ]
 READS = [
     lambda m, t, u: t * 2,

@@ -27,7 +27,7 @@ def clone(xp, x):
 clone.vjp(lambda xp, g: g)
 
 
-@op(samples=_one())
+@op(samples=unary(normal))
 def contiguous(xp, x):
     """A copy whose elements lie one after the other, the last axis fastest."""
     return xp.asarray(x, order="C", copy=True)

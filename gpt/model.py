@@ -7,6 +7,7 @@ size of a head and V the vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import nn
 import nn.functional as F
@@ -15,7 +16,11 @@ from tensorgrad import Tensor
 
 from .config import GPTConfig
 
-ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU("tanh"), "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
+    "relu": nn.ReLU,
+}
 
 
 def sinusoidal_positions(context: int, width: int) -> Tensor:

@@ -1,6 +1,8 @@
-"""Dropout."""
+"""Dropout: of elements, and of whole channels."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import tensorgrad
 from tensorgrad import Generator, Tensor
@@ -9,22 +11,63 @@ from . import functional as F
 from .module import Module
 
 
-class Dropout(Module):
+class _Dropout(Module):
+    """The base of all: ``function`` does it."""
+
+    function: Callable
+
+    def __init__(
+        self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"{type(self).__name__}: p must be a probability, not {p}")
+        self.p, self.inplace, self.generator = p, inplace, generator
+
+    def forward(self, input: Tensor) -> Tensor:
+        function = type(self).function
+        return function(input, self.p, self.training, self.inplace, generator=self.generator)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout(_Dropout):
     """In training set elements to 0 with probability ``p`` and scale the rest by 1 / (1 - p)
     (Srivastava et al. 2014). ``generator`` draws the elements, by default the global one."""
 
-    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
-        super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p must be a probability, not {p}")
-        self.p, self.generator = p, generator
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training, self.generator)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
+    function = staticmethod(F.dropout)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
         return Dropout(0.5), (tensorgrad.randn(4, 5),)
+
+
+class Dropout1d(_Dropout):
+    """:class:`Dropout` of whole channels of [n, c, length] or [c, length] (Tompson et al. 2015)."""
+
+    function = staticmethod(F.dropout1d)
+
+    @staticmethod
+    def example() -> tuple[Module, tuple]:
+        return Dropout1d(0.5), (tensorgrad.randn(2, 3, 4),)
+
+
+class Dropout2d(_Dropout):
+    """:class:`Dropout` of whole channels of [n, c, height, width]."""
+
+    function = staticmethod(F.dropout2d)
+
+    @staticmethod
+    def example() -> tuple[Module, tuple]:
+        return Dropout2d(0.5), (tensorgrad.randn(2, 3, 2, 2),)
+
+
+class Dropout3d(_Dropout):
+    """:class:`Dropout` of whole channels of [n, c, depth, height, width] or without n."""
+
+    function = staticmethod(F.dropout3d)
+
+    @staticmethod
+    def example() -> tuple[Module, tuple]:
+        return Dropout3d(0.5), (tensorgrad.randn(2, 3, 2, 1, 2),)

@@ -81,7 +81,7 @@ from .linalg import (
 )
 from .linalg import p_norm as norm
 from .mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from .ops import fused
+from .ops import fused, patch
 from .random import Generator, default_generator, manual_seed
 from .serialization import load, save
 from .tensor import Tensor

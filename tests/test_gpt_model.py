@@ -319,10 +319,10 @@ def test_dropout_keeps_the_expectation() -> None:
 def test_dropout_is_in_four_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings, attention weights, and the results of attention and feed-forward layer."""
     seen = Counter()
-    original = nn.functional._dropout_mask
+    original = nn.functional.noise.dropout_mask
     monkeypatch.setattr(
-        nn.functional,
-        "_dropout_mask",
+        nn.functional.noise,
+        "dropout_mask",
         lambda shape, p, *rest: seen.update([(shape, p)]) or original(shape, p, *rest),
     )
     small(dropout=0.25)(some_tokens(2, 8))

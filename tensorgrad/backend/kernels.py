@@ -214,6 +214,35 @@ def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing
 _kernels["cross_entropy"] = Kernel(_cross_entropy, _cross_entropy_vjp)
 
 
+# --- binary_cross_entropy: -(t log p + (1 - t) log(1 - p)), logarithms from -100 ------------------
+
+
+def _two_logs(p):
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
+
+
+def _binary_cross_entropy(p, target):
+    log_p, log_q = _two_logs(p)
+    y = log_q - log_p
+    y *= target
+    y -= log_q
+    return y, ()
+
+
+def _binary_cross_entropy_vjp(g, inputs, saved, needs):
+    p, target = inputs
+    # The bound is PyTorch's: a saturated probability gets a large gradient and not an infinite one.
+    gp = g * (p - target) / np.maximum(p * (1 - p), 1e-12) if needs[0] else None
+    if not needs[1]:
+        return gp, None
+    log_p, log_q = _two_logs(p)
+    return gp, g * (log_q - log_p)
+
+
+_kernels["binary_cross_entropy"] = Kernel(_binary_cross_entropy, _binary_cross_entropy_vjp)
+
+
 # --- scaled_dot_product_attention: softmax(scale q kᵀ, masked) v ----------------------------------
 
 

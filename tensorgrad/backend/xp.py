@@ -134,6 +134,7 @@ from numpy import bool as bool_
 from numpy.random import PCG64, Generator, SeedSequence
 
 from . import linalg
+from .patches import add_patches, pad, patches
 from .scatter import Scattered, scatter, scatter_rows, update_index
 from .special import erf, erfc, erfinv
 from .views import add_windows, windows

@@ -71,9 +71,17 @@ from .elementwise import (
     trunc,
     where,
 )
-from .fused import cross_entropy, gelu, layer_norm, linear, scaled_dot_product_attention
+from .fused import (
+    binary_cross_entropy,
+    cross_entropy,
+    gelu,
+    layer_norm,
+    linear,
+    scaled_dot_product_attention,
+)
 from .index import getitem, scatter, scatter_rows, take_along_axis, take_rows, update_index
 from .linalg import matmul
+from .patch import add_patches, pad, patches
 from .reduce import (
     all,
     any,

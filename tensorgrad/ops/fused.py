@@ -82,6 +82,26 @@ def cross_entropy(xp, logits, targets, /, ignore_index=-100, label_smoothing=0.0
     return xp.where(ignored, 0.0, loss)
 
 
+def _probabilities(source):
+    for shape in ((), (3,), (2, 3), (0, 2)):
+        yield (source.uniform(0.1, 0.9, *shape), source.uniform(0, 1, *shape)), {}
+    yield (source.uniform(0.1, 0.9, 3, 2).T, source.uniform(0, 1, 2, 3)), {}
+
+
+def _log_from_100(xp, log, inside):
+    """A logarithm where ``inside`` says that it is finite, nowhere less than -100."""
+    return xp.where(inside, xp.maximum(log, -100.0), -100.0)
+
+
+@fused(samples=_probabilities)
+def binary_cross_entropy(xp, p, target):
+    """-(target log p + (1 - target) log(1 - p)), elementwise, for arrays of one shape."""
+    some, not_all = p > 0, p < 1
+    log_p = _log_from_100(xp, xp.log(xp.where(some, p, 1.0)), some)
+    log_q = _log_from_100(xp, xp.log1p(-xp.where(not_all, p, 0.0)), not_all)
+    return -(target * log_p + (1 - target) * log_q)
+
+
 def _attentions(source):
     q, k, v = source.normal(2, 2, 3, 4), source.normal(2, 2, 3, 4), source.normal(2, 2, 3, 2)
     keep = source.mask(2, 2, 3, 3) * 2.0

@@ -1,0 +1,102 @@
+"""Dropout: of elements, and of whole channels."""
+
+from __future__ import annotations
+
+import tensorgrad
+from tensorgrad import Generator, Tensor
+
+__all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d"]
+
+
+def dropout_mask(
+    shape: tuple[int, ...], p: float, dtype: object, generator: Generator | None
+) -> Tensor:
+    """0 with probability ``p``, else 1 / (1 - p)."""
+    keep = tensorgrad.rand(shape, generator=generator, dtype=dtype) >= p
+    return keep.to(dtype) * (1 / (1 - p) if p < 1 else 0.0)
+
+
+def dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """In training set elements to 0 with probability ``p`` and scale the rest by 1 / (1 - p)."""
+    return _dropout(input, tuple(input.shape), p, training, inplace, generator)
+
+
+def _dropout(
+    input: Tensor,
+    shape: tuple[int, ...],
+    p: float,
+    training: bool,
+    inplace: bool,
+    generator: Generator | None,
+) -> Tensor:
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be a probability, not {p}")
+    if not training or p == 0:
+        return input
+    mask = dropout_mask(shape, p, input.dtype, generator)
+    return input.mul_(mask) if inplace else input * mask
+
+
+def _dropout_channels(
+    input: Tensor,
+    p: float,
+    training: bool,
+    inplace: bool,
+    generator: Generator | None,
+    spatial: int,
+    batched: bool,
+) -> Tensor:
+    if input.ndim not in (spatial + 1, spatial + 2):
+        raise RuntimeError(
+            f"dropout{spatial}d: the input must be [n, c, ...] with {spatial} dims after the "
+            f"channels, not {tuple(input.shape)}"
+        )
+    lead = 2 if batched else 1
+    shape = (*input.shape[:lead], *[1] * (input.ndim - lead))
+    return _dropout(input, shape, p, training, inplace, generator)
+
+
+def dropout1d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """:func:`dropout` of whole channels of [n, c, length] or [c, length] (Tompson et al. 2015)."""
+    return _dropout_channels(input, p, training, inplace, generator, 1, input.ndim == 3)
+
+
+def dropout2d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """:func:`dropout` of whole channels of [n, c, height, width].
+
+    Three dims are [n, c, length], as in PyTorch.
+    """
+    return _dropout_channels(input, p, training, inplace, generator, 2, True)
+
+
+def dropout3d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """:func:`dropout` of whole channels of [n, c, depth, height, width] or without n."""
+    return _dropout_channels(input, p, training, inplace, generator, 3, input.ndim == 5)

@@ -46,6 +46,7 @@ from .creation import (
 )
 from .creation import bool_ as bool
 from .creation import float_ as float
+from .functions.counting import *
 from .functions.elementwise import *
 from .functions.indexing import *
 from .functions.joining import *

@@ -21,6 +21,7 @@ from numpy import (
     array2string,
     asarray,
     ascontiguousarray,
+    bincount,
     bitwise_and,
     bitwise_invert,
     bitwise_or,
@@ -70,6 +71,7 @@ from numpy import (
     isnan,
     less,
     less_equal,
+    lexsort,
     linspace,
     log,
     log1p,
@@ -88,10 +90,12 @@ from numpy import (
     multiply,
     nan,
     ndarray,
+    nonzero,
     not_equal,
     ones,
     ones_like,
     permute_dims,
+    prod,
     remainder,
     repeat,
     reshape,
@@ -101,6 +105,7 @@ from numpy import (
     sign,
     sin,
     sinh,
+    sort,
     split,
     sqrt,
     squeeze,
@@ -135,6 +140,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 
 from . import linalg
 from .patches import add_patches, pad, patches
+from .scan import cumargmax, cumprod, cumsum, logcumsumexp
 from .scatter import Scattered, scatter, scatter_rows, update_index
 from .special import erf, erfc, erfinv
 from .views import add_windows, windows

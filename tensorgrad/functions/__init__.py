@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import elementwise, indexing, joining, moving, reductions, shapes, sorting
+from . import counting, elementwise, indexing, joining, moving, reductions, shapes, sorting
+from .counting import *
 from .elementwise import *
 from .indexing import *
 from .joining import *
@@ -20,7 +21,7 @@ from .shapes import *
 from .sorting import *
 
 FAMILIES: tuple[Any, ...] = (
-    elementwise, reductions, sorting, shapes, moving, joining, indexing
+    elementwise, reductions, sorting, counting, shapes, moving, joining, indexing
 )  # fmt: skip
 
 METHODS: dict[str, Callable] = {

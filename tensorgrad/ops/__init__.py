@@ -92,11 +92,14 @@ from .reduce import (
     logsumexp,
     max,
     mean,
+    median,
     min,
+    prod,
     softmax,
     sum,
     var,
 )
+from .scan import cumargmax, cumprod, cumsum, logcumsumexp
 from .shape import (
     add_windows,
     alias,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..core import op
 from .samples import distinct, normal, reduction, unary
+from .scan import exclusive_product
 
 
 def _expand(xp, g, shape, axis, keepdims):
@@ -52,28 +53,73 @@ def _deviations(source):
             yield args, {**params, "correction": 0}
 
 
+def _centred(xp, x, axis):
+    return x - xp.mean(x, axis=axis, keepdims=True) if _count(x.shape, axis) else x
+
+
+def _freedom(shape, axis, correction):
+    n = _count(shape, axis) - correction
+    return n if n > 0 else 0.0
+
+
 @op(samples=_deviations)
 def var(xp, x, /, axis=None, keepdims=False, correction=1):
-    centred = x - xp.mean(x, axis=axis, keepdims=True)
-    n = _count(x.shape, axis) - correction
+    centred = _centred(xp, x, axis)
     # Not centred**2: a variance of float32 must not be squared in float64 by a weak exponent.
-    return xp.sum(centred * centred, axis=axis, keepdims=keepdims) / n
+    total = xp.sum(centred * centred, axis=axis, keepdims=keepdims)
+    return total / _freedom(x.shape, axis, correction)
 
 
-var.vjp(
-    lambda xp, g, x, axis, keepdims, correction: (
-        _expand(xp, g, x.shape, axis, keepdims)
-        * (x - xp.mean(x, axis=axis, keepdims=True))
-        * (2.0 / (_count(x.shape, axis) - correction))
-    )
-)
+def _var_vjp(xp, g, x, axis, keepdims, correction):
+    n = _freedom(x.shape, axis, correction)
+    factor = 2.0 / n if n else xp.inf
+    return _expand(xp, g, x.shape, axis, keepdims) * _centred(xp, x, axis) * factor
+
+
+var.vjp(_var_vjp)
+
+
+def _factors(source):
+    """With no, one, two and more zeros among the factors."""
+    x = source.normal(4, 5)
+    x[1, 2] = x[2, 0] = x[2, 3] = x[3, 1] = x[3, 2] = x[3, 4] = 0.0
+    for axis in (0, -1, None):
+        yield (x,), {"axis": axis}
+    for row in x:
+        yield (row,), {"axis": None, "keepdims": True}
+    yield (source.normal(),), {"axis": None}
+    yield (source.normal(0, 2),), {"axis": 0, "keepdims": True}
+
+
+@op(samples=_factors)
+def prod(xp, x, /, axis=None, keepdims=False):
+    """The product over one axis or all."""
+    return xp.prod(x, axis=axis, keepdims=keepdims)
+
+
+def _prod_vjp(xp, g, x, axis, keepdims):
+    """Each factor's derivative is the product of the others: of those before and those after it.
+    Dividing the whole product by the factor would fail at 0."""
+    rows, n = (xp.reshape(x, (-1,)), 0) if axis is None else (x, axis % len(x.shape))
+    others = exclusive_product(xp, rows, n) * exclusive_product(xp, rows, n, reverse=True)
+    return _expand(xp, g, x.shape, axis, keepdims) * xp.reshape(others, x.shape)
+
+
+prod.vjp(_prod_vjp)
+
+
+def _shares(xp, hit, g, axis):
+    """``g`` in equal shares for the elements hit."""
+    hit = xp.astype(hit, g.dtype)
+    return hit / xp.sum(hit, axis=axis, keepdims=True) * g
 
 
 def _extreme(xp, g, y, x, axis, keepdims):
     """The gradient goes to the extreme elements, in equal shares where they tie."""
-    hit = xp.astype(x == _expand(xp, y, x.shape, axis, keepdims), g.dtype)
-    share = hit / xp.sum(hit, axis=axis, keepdims=True)
-    return share * _expand(xp, g, x.shape, axis, keepdims)
+    hit = x == _expand(xp, y, x.shape, axis, keepdims)
+    if axis is None:  # PyTorch's max() finds nan, its amax() does not
+        hit = xp.logical_or(hit, xp.isnan(x))
+    return _shares(xp, hit, _expand(xp, g, x.shape, axis, keepdims), axis)
 
 
 @op(samples=reduction(distinct))
@@ -90,6 +136,33 @@ def min(xp, x, /, axis=None, keepdims=False):
 
 
 min.vjp(_extreme)
+
+
+def _medians(source):
+    for ignore_nan in (False, True):
+        yield (source.distinct(5),), {"ignore_nan": ignore_nan}
+        yield (source.distinct(2, 3),), {"ignore_nan": ignore_nan}
+    yield (source.distinct(),), {}
+
+
+@op(samples=_medians)
+def median(xp, x, /, ignore_nan=False):
+    """The middle one of all elements in order, of two the lower; nan if there is one or none."""
+    ordered = xp.sort(xp.reshape(x, (-1,)))  # nan comes last
+    n, nans = len(ordered), int(xp.sum(xp.isnan(ordered)))
+    if not n:
+        return xp.asarray(xp.nan if x.dtype.kind == "f" else -(2**63)).astype(x.dtype)
+    if nans and (nans == n or not ignore_nan):
+        return ordered[-1]
+    return ordered[(n - nans - 1) // 2]
+
+
+def _median_vjp(xp, g, y, x):
+    same = xp.logical_or(x == y, xp.logical_and(xp.isnan(x), xp.isnan(y)))
+    return _shares(xp, same, g, None)
+
+
+median.vjp(_median_vjp)
 
 
 def _one_axis(kind):

@@ -154,7 +154,8 @@ class Trainer:
         ]
         c = self.config
         return AdamW(
-            [g for g in groups if g["params"]],
+            # The schedule scales the first rate, also when it goes on in the middle of a run.
+            [{**g, "initial_lr": c.lr} for g in groups if g["params"]],
             lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay,
         )  # fmt: skip
 

@@ -18,13 +18,14 @@ from .backend import xp
 from .backend.linalg import LinAlgError
 from .contraction import einsum, one_dtype_only, shapes_of, tensordot
 from .functions.dims import dim_of
+from .mode import is_grad_enabled
 from .variable import wrap
 
 __all__ = [
     "LinAlgError", "addbmm", "addmm", "addmv", "baddbmm", "bmm", "chain_matmul", "cholesky",
     "cross", "det", "diagonal", "dot", "einsum", "ger", "inner", "inv", "inverse", "kron", "logdet",
     "matmul", "matrix_norm", "matrix_power", "mm", "multi_dot", "mv", "norm", "outer", "p_norm",
-    "slogdet", "solve", "tensordot", "trace", "vdot", "vector_norm",
+    "qr", "slogdet", "solve", "tensordot", "trace", "vdot", "vector_norm",
 ]  # fmt: skip
 
 matmul = ops.matmul
@@ -336,6 +337,29 @@ def cholesky(A: Any, *, upper: bool = False) -> Any:
     # even is A, with its gradient; if A is not symmetric, the difference makes it what is read.
     factor = ops.linalg.cholesky(even + wrap(read - even.array))
     return ops.swapaxes(factor, -1, -2) if upper else factor
+
+
+class QR(NamedTuple):
+    Q: Any
+    R: Any
+
+
+def qr(A: Any, mode: str = "reduced") -> QR:
+    """Q with orthonormal columns and R upper triangular, Q @ R = A, of each matrix [.., n, m].
+
+    With k = min(n, m), Q is [.., n, k] and R [.., k, m]; ``"complete"`` makes Q square, ``"r"``
+    leaves it empty. There is no derivative yet: detach A.
+    """
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"qr: mode must be 'reduced', 'complete' or 'r', not {mode!r}")
+    if len(A.shape) < 2:
+        raise RuntimeError(f"qr: expected matrices [.., n, m], got shape {shapes_of(A)}")
+    if A.dtype not in (xp.float32, xp.float64):
+        raise RuntimeError(f"qr: needs float32 or float64, not {A.dtype}; .to() casts")
+    if A.needs_grad and is_grad_enabled():
+        raise RuntimeError("qr: has no derivative yet; detach() the matrix or use no_grad()")
+    factors: Any = xp.linalg.qr(A.array, mode)  # type: ignore[call-overload]
+    return QR(*map(wrap, (xp.empty(0, A.dtype), factors) if mode == "r" else factors))
 
 
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:

@@ -186,7 +186,9 @@ def _from_bytes(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, st
         end = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(content[8:end]).get("__metadata__") or {}
     except (SafetensorError, ValueError, RecursionError) as error:
-        if content.startswith((b"PK\x03\x04", b"\x80")):
+        # The length that a safetensors file begins with can have that byte too, but then zeros.
+        pickled = content.startswith(b"\x80") and any(content[2:8])
+        if pickled or content.startswith(b"PK\x03\x04"):
             raise ValueError(
                 f"{name} looks like a pickle, as torch.save writes it, and reading one can "
                 "run any code: have PyTorch save it with safetensors.torch.save_file"

@@ -115,7 +115,7 @@ def test_the_file_is_tensors_and_json(saved: Path) -> None:
     named = {name for name in header if name.startswith("model.")}
     assert "model.token_embedding.weight" in named
     assert "model.output.weight" not in named
-    assert len([name for name in header if name.startswith("optimizer.")]) == 2 * len(named)
+    assert len([name for name in header if name.startswith("optimizer.")]) == 3 * len(named)
 
 
 # ---------------------------------------------------------------------------------- what is refused

@@ -718,3 +718,43 @@ def test_any_matmul_is_torchs(a: list[int], b: list[int], fitting: bool) -> None
     found = _run(linalg.matmul, args, {}, tensorgrad.from_numpy, tensorgrad)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, 1e-9, 1e-9)
+
+
+# --- qr -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (2, 3, 3)])
+@pytest.mark.parametrize("mode", ["reduced", "complete"])
+def test_qr(shape, mode):
+    a = tensorgrad.randn(*shape, dtype=tensorgrad.float64)
+    q, r = tensorgrad.linalg.qr(a, mode)
+    np.testing.assert_allclose((q @ r).numpy(), a.numpy(), atol=1e-12)
+    identity = np.broadcast_to(np.eye(q.shape[-1]), (*shape[:-2], q.shape[-1], q.shape[-1]))
+    np.testing.assert_allclose((q.mT @ q).numpy(), identity, atol=1e-12)
+    np.testing.assert_array_equal(r.triu().numpy(), r.numpy())
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("mode", ["reduced", "complete", "r"])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (2, 3, 3)])
+def test_qr_is_that_of_torch(torch, shape, mode):
+    a = np.random.default_rng(0).standard_normal(shape)
+    ours = tensorgrad.linalg.qr(tensorgrad.tensor(a), mode)
+    theirs = torch.linalg.qr(torch.tensor(a), mode)
+    for name in ("Q", "R"):
+        found, expected = getattr(ours, name).numpy(), getattr(theirs, name).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-12, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: tensorgrad.linalg.qr(x[0]), r"expected matrices \[.., n, m\], got shape"),
+        (lambda x: tensorgrad.linalg.qr(x, "other"), "mode must be 'reduced', 'complete' or 'r'"),
+        (lambda x: tensorgrad.linalg.qr(x.long()), "needs float32 or float64, not int64"),
+        (lambda x: tensorgrad.linalg.qr(x.requires_grad_()), "no derivative yet"),
+    ],
+)
+def test_what_qr_refuses(call, message):
+    with pytest.raises(RuntimeError, match=message):
+        call(tensorgrad.ones(2, 2))

@@ -514,6 +514,15 @@ def test_foreign(content: bytes, tmp_path: Path) -> None:
         load(tmp_path / "x")
 
 
+@pytest.mark.parametrize("length", [0x2C80, 0x0280])
+@pytest.mark.parametrize("cut", [1, 7, 8, 100])
+def test_a_truncated_file_is_no_pickle(length: int, cut: int) -> None:
+    """Although the length of its header begins as pickles do."""
+    content = length.to_bytes(8, "little") + b"{" + b" " * length
+    with pytest.raises(ValueError, match="is truncated or not a safetensors file"):
+        load(io.BytesIO(content[:cut]))
+
+
 class Trap:
     """What a pickle can do to those who load it."""
 

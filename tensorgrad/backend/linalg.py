@@ -11,11 +11,11 @@ import math
 from functools import lru_cache, wraps
 
 import numpy as np
-from numpy.linalg import det, slogdet
+from numpy.linalg import det, qr, slogdet
 
 __all__ = [
-    "LinAlgError", "cholesky", "cofactor", "contract", "det", "diagonal", "inv", "require_regular",
-    "slogdet", "solve",
+    "LinAlgError", "cholesky", "cofactor", "contract", "det", "diagonal", "inv", "qr",
+    "require_regular", "slogdet", "solve",
 ]  # fmt: skip
 
 

@@ -55,17 +55,17 @@ class Adam(Optimizer):
 
     def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:
         step = self.count(p)
-        first, second = self.buffer(p, "exp_avg"), self.buffer(p, "exp_avg_sq")
-        amsgrad, maximize = group["amsgrad"], group["maximize"]
-        largest = self.buffer(p, "max_exp_avg_sq") if amsgrad else second
+        arrays = [p.array, g, self.buffer(p, "exp_avg"), self.buffer(p, "exp_avg_sq")]
+        if group["amsgrad"]:
+            arrays.append(self.buffer(p, "max_exp_avg_sq"))
         beta1, beta2 = group["betas"]
         step_size = group["lr"] / (1 - beta1**step)
         root_correction = 1 / math.sqrt(1 - beta2**step)
         l2, shrink = group["weight_decay"], 1.0
         if group["decoupled_weight_decay"]:
             l2, shrink = 0, 1 - group["lr"] * group["weight_decay"]
-        for w, d, m, v, top in blocks(p.array, g, first, second, largest):
-            if maximize:
+        for w, d, m, v, *largest in blocks(*arrays):
+            if group["maximize"]:
                 d = -d
             if l2:
                 d = d + l2 * w
@@ -75,10 +75,10 @@ class Adam(Optimizer):
             d = d * d
             d *= 1 - beta2
             v += d
-            if amsgrad:
-                xp.maximum(top, v, out=top)
-            # w = shrink w - step_size m / (sqrt(top) root_correction + eps)
-            xp.sqrt(top, out=d)
+            if largest:
+                v = xp.maximum(largest[0], v, out=largest[0])
+            # w = shrink w - step_size m / (sqrt(v) root_correction + eps)
+            xp.sqrt(v, out=d)
             d *= root_correction
             d += group["eps"]
             xp.divide(m, d, out=d)

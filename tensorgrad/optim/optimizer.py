@@ -6,7 +6,7 @@ An optimizer is a class with one method, ``update``, which changes one parameter
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..backend import xp
@@ -108,27 +108,28 @@ class Optimizer:
 
     def buffer(self, p: Tensor, name: str, fill: float = 0.0) -> Any:
         """The array of ``state[p][name]``, made and filled where there is none yet."""
-        state = self.state[p]
-        if state.get(name) is None:
+        tensor = self.state[p].get(name)
+        if tensor is None:
             array = xp.zeros_like(p.array)
-            array += fill
-            state[name] = wrap(array)
-        array = state[name].array
-        if array.shape != p.array.shape:
+            if fill:
+                array += fill
+            self.state[p][name] = tensor = wrap(array)
+        if tensor.array.shape != p.array.shape:
             raise RuntimeError(
-                f"{type(self).__name__}: the state {name!r} of shape {tuple(array.shape)} belongs "
+                f"{type(self).__name__}: the state {name!r} of shape {tuple(tensor.shape)} belongs "
                 f"to another parameter than this one of shape {tuple(p.shape)}"
             )
-        return array
+        return tensor.array
 
     def count(self, p: Tensor, by: int = 1) -> float:
         """Add to the steps of ``p`` and return their number; a 0-dim float32 ``state``."""
         state = self.state[p]
         if "step" not in state:
             state["step"] = wrap(xp.zeros((), xp.float32))
-        steps = state["step"].array
-        steps += by
-        return float(steps)
+        array = state["step"].array
+        steps = array.item() + by
+        array.fill(steps)
+        return steps
 
     # --- to a file and back -----------------------------------------------------------------------
 
@@ -194,11 +195,12 @@ def _own(name: str, value: Any, p: Tensor) -> Any:
 # --- what the subclasses share --------------------------------------------------------------------
 
 
-def blocks(*arrays: Any, size: int | None = None) -> Iterable[list[Any]]:
+def blocks(*arrays: Any, size: int | None = None) -> Iterable[Sequence[Any]]:
     """The same pieces of arrays of one shape, writable, each small enough for the cache."""
-    if not all(a.flags.c_contiguous for a in arrays):
-        return [list(arrays)]
-    flat, size = [a.reshape(-1) for a in arrays], size or BLOCK
+    size, shape = size or BLOCK, arrays[0].shape
+    if shape and (arrays[0].size <= size or not all(a.flags.c_contiguous for a in arrays)):
+        return [arrays]
+    flat = [a.reshape(-1) for a in arrays]  # also of no dims, whose sums would be no arrays
     return ([a[i : i + size] for a in flat] for i in range(0, flat[0].size, size))
 
 

@@ -86,10 +86,6 @@ def test_fans_and_gains():
 # --- distributions --------------------------------------------------------------------------------
 
 
-def linear_std(gain, fan):
-    return gain / math.sqrt(fan)
-
-
 UNIFORM = {  # a call, and the bound that the paper gives
     "uniform_": (lambda x: init.uniform_(x, -0.5, 0.5), (200, 200), 0.5),
     "xavier_uniform_": (init.xavier_uniform_, (100, 400), math.sqrt(6 / 500)),

@@ -239,7 +239,6 @@ def test_begins_in_the_middle_as_torch_does(torch, name):
         optimizer = optimizer_of(m)
         for group in optimizer.param_groups:
             group["initial_lr"] = 2 * group["lr"]
-        patched = {"optimizer": optimizer}
         schedule = {
             "step": lambda s, o: s.StepLR(o, 7, 0.3, last_epoch=6),
             "multistep": lambda s, o: s.MultiStepLR(o, [7, 9], 0.3, last_epoch=6),
@@ -252,7 +251,7 @@ def test_begins_in_the_middle_as_torch_does(torch, name):
             "lambda": lambda s, o: s.LambdaLR(o, lambda e: 1 / (1 + e), last_epoch=6),
             "multiplicative": lambda s, o: s.MultiplicativeLR(o, lambda e: 0.9, last_epoch=6),
             "restarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 3, last_epoch=6),
-        }[name](module(m), patched["optimizer"])
+        }[name](module(m), optimizer)
         found.append(history(optimizer, schedule, 10))
     assert_close(*found)
 

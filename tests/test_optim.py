@@ -161,8 +161,8 @@ def test_follows_torch(precise, name, dtype):
     assert_equal(*both(precise, name, 50, dtype), dtype)
 
 
-def plain(value, number=None):
-    """A state with tensors as (dtype, list); with ``number``, their dtypes and shapes alone."""
+def plain(value):
+    """A state with the dtypes and shapes of its tensors in their places."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if hasattr(value, "detach"):

@@ -39,6 +39,7 @@ from .activation import (
     Tanhshrink,
     Threshold,
 )
+from .attention import MultiheadAttention
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .conv import (
     Conv1d,
@@ -114,6 +115,13 @@ from .pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from .positions import (
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+    sinusoidal_positions,
+)
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .resampling import (
     CircularPad1d,
     CircularPad2d,
@@ -135,4 +143,11 @@ from .resampling import (
     ZeroPad1d,
     ZeroPad2d,
     ZeroPad3d,
+)
+from .transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
 )

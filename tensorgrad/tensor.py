@@ -8,12 +8,12 @@ dtypes, and the way to and from NumPy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from . import core, functions, linalg, ops
 from .backend import CATEGORY, DEFAULT_FLOAT, known_dtype, overlap, xp
 from .errors import explained
+from .functions.subscripts import steps_of
 from .mode import is_grad_enabled
 from .printing import described
 from .random import draw_normal, draw_uniform
@@ -178,7 +178,7 @@ class Tensor(Variable):
                 "elements are one in several places; clone() it first"
             )
         try:
-            self.array[index] = values
+            xp.write_at(self.array, index, values)
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise explained(writer, [self.array, values], False, error) from None
         self.wrote(writer)
@@ -212,10 +212,16 @@ class Tensor(Variable):
     # --- indexing ---------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, _raw_index(index))
+        first, then = steps_of(index, self.array.shape)
+        picked = ops.getitem(self, first)
+        return picked if then is None else ops.getitem(picked, then)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raw, writer = _raw_index(index), "an assignment to an index"
+        raw, then = steps_of(index, self.array.shape)
+        if then is not None:
+            ops.getitem(self, raw)[then] = value  # through a view
+            return None
+        writer = "an assignment to an index"
         watched = self.needs_grad or (self.family and any(t.needs_grad for t in self._relatives()))
         if type(value) in (float, int, bool) and not watched:
             return self._write(raw, value, writer)
@@ -228,6 +234,10 @@ class Tensor(Variable):
             self._become(ops.update_index(self, value, raw), writer)
         else:
             self._write(raw, value.array, writer)
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        """This tensor where ``condition`` is True, ``other`` elsewhere; the shapes broadcast."""
+        return functions.where(condition, self, other)
 
     def __len__(self) -> int:
         if not self.array.ndim:
@@ -473,35 +483,6 @@ def _constant(value: Any, dtype: Any) -> Tensor:
     if array.dtype.kind not in CATEGORY:
         raise TypeError(f"a tensor of {dtype} cannot hold a {type(value).__name__}")
     return wrap(array.astype(dtype))
-
-
-def _raw_index(key: Any) -> Any:
-    """An index as the backend takes it: without tensors and lists."""
-    if type(key) is int:
-        return key
-    return tuple(map(_raw_part, key)) if isinstance(key, tuple) else _raw_part(key)
-
-
-def _raw_part(part: Any) -> Any:
-    if part is None or part is Ellipsis or isinstance(part, int):
-        return part
-    if isinstance(part, slice):
-        bounds = [b if b is None else index(b) for b in (part.start, part.stop, part.step)]
-        if bounds[2] is not None and bounds[2] < 1:
-            raise ValueError(f"a slice's step must be greater than zero, not {part.step}")
-        return slice(*bounds)
-    if isinstance(part, Variable):
-        part = part.array
-    elif isinstance(part, (list, range)):
-        part = xp.asarray(part, dtype=None if len(part) else "int64")
-    kind = part.dtype.kind if isinstance(part, (xp.ndarray, xp.generic)) else ""
-    if kind == "b" or (kind in ("i", "u") and part.dtype != xp.uint8):
-        # A copy: the backward pass needs the index, and writing into it later is nobody's business.
-        return xp.array(part) if kind == "b" or part.ndim else int(part)
-    raise IndexError(
-        "tensors are indexed by integers, slices, ..., None, and int or bool tensors or lists, "
-        f"not by {part.dtype if kind else type(part).__name__}"
-    )
 
 
 for _name, _function in {**functions.METHODS, **linalg.METHODS}.items():

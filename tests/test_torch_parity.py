@@ -352,6 +352,71 @@ VALUES = expressions(
     x[np.int64(1)]; x[x > 0]; x[0][1][2]; v[[]]; x[m.tensor([1, -1], dtype=m.int32)]; s[...];
     s[None]; s[()]; x[()]; i[1, 1]
 
+    x[True]; x[False]; x[True, 0]; x[0, c[0], None]; s[True]; s[c[1]]; x[0, :, [1, 2]];
+    x[j, :, k[1]]; x[0, None, k]; x[None, [1, 0], None, 0]; x[:, 0, [1]]; x[0, [1, 2], 1];
+    x[[0, 1], :, 1]; x[[0, 1], :, [1, 2]]; x[:, [0, 1], [1, 2]]; x[c, 1:, [0]];
+    x[c, :, [True, False, False, True]]; x[b[:, :, 0], [0, 1, 2, 3][:1]]; x[..., b[0, 0]];
+    x[:, b[0]]; x[None, c, ..., [1]]; x[True, :, k]; x[:, True, [0]]; x[j:, :j]; x[..., j];
+    x[((0, 1), (1, 2))]; x[(0, (1, 2))]; x[range(2)]; x[:, [[0, 1], [2, 2]]]; x[k[:, None] % 2, k];
+    x[m.tensor(1, dtype=m.int16)]; x[np.uint8(1)]; e[e > 0]; e[:, [0]]; x[b & ~b]
+
+    s.gather(0, j * 0); s.gather(0, k[1] * 0); v.gather(0, j); x.gather(0, i[:0]);
+    i.gather(1, i, sparse_grad=True); x.gather(1, i.int()); e.gather(0, i[0, :0, :3]);
+    x.take_along_dim(i, 1); x.take_along_dim(i[:, :1] - 1, 1);
+    x.take_along_dim(k.reshape(4, 1, 1)[:1], 1); x[:1].take_along_dim(i[:, :1, :1], 2);
+    x.take_along_dim(k); s.take_along_dim(j * 0); m.take_along_dim(t, t.argsort(0), dim=0);
+    x.scatter(1, i[:, :1], y[:, :1]); x.scatter(2, i[..., :1], p[..., :1]);
+    x.scatter(1, i[:1, :1], y[:1, :1]); x.scatter(1, i, -1.0); x.scatter(1, i, value=2);
+    m.scatter(x, 1, i[:, :1].int(), y[:, :1]); t.scatter(1, t.argsort(1), t * 2);
+    x.scatter(1, i[:0], y[:0]); s.scatter(0, j * 0, o[0, 0]); s.scatter(0, k[0, 1:], o[0]);
+    s.scatter(0, j * 0, 2); i.scatter(1, i, 2.7); i.scatter(1, i, i);
+    x.detach().scatter(1, i, y.detach(), reduce='add');
+    x.detach().scatter(1, i, 2, reduce='multiply'); i.scatter(1, i[:1], i, reduce='multiply');
+    x.scatter_add(1, i, y); x.scatter_add(0, i % 2, y); v.scatter_add(0, k[0], v[:2]);
+    i.scatter_add(1, i, i); b.scatter_add(1, i, b); s.scatter_add(0, j * 0, s);
+    x.scatter_add(0, i[:0], y[:0]); (x * 1).scatter_(1, i[:, :1], y[:, :1]);
+    (x * 1).scatter_add_(1, i, y); x.scatter_reduce(1, i, y, 'sum');
+    x.scatter_reduce(1, i, y, 'sum', include_self=False); x.scatter_reduce(1, i, y, 'mean');
+    x.scatter_reduce(1, i, y, 'mean', include_self=False); x.scatter_reduce(1, i, y, 'prod');
+    x.scatter_reduce(1, i, y, 'prod', include_self=False); x.scatter_reduce(1, i, y, 'amax');
+    x.scatter_reduce(1, i, y, 'amin', include_self=False); t.scatter_reduce(0, i[0], t, 'amax');
+    t.scatter_reduce(1, i[0], t, 'amin'); t.scatter_reduce(1, i[0], t, 'prod');
+    t.scatter_reduce(1, i[0], t, 'prod', include_self=False);
+    t.scatter_reduce(0, i[0, :2], t[:2], 'mean'); (x * 1).scatter_reduce_(1, i, y, 'prod');
+    i.scatter_reduce(1, i, -i, 'mean'); i.scatter_reduce(1, i, i, 'mean', include_self=False);
+    i.scatter_reduce(1, i, i + 2, 'prod'); i.scatter_reduce(1, i, i, 'amax');
+    b.scatter_reduce(1, i, b, 'prod'); b.scatter_reduce(1, i, b, 'amin');
+    u.scatter_reduce(0, i[0], u, 'sum'); s.scatter_reduce(0, j * 0, s, 'prod');
+    n.scatter_reduce(0, m.tensor([1, 1, 2, 3]), n, 'amax'); x.index_select(1, k[0]);
+    x.index_select(-1, k[1].int()); x.index_select(0, j); s.index_select(0, k[0, 1:]);
+    x.index_select(0, k[0, :0]); x.index_add(1, k[1], y[:, :2]);
+    x.index_add(-1, k[0], y[..., :2], alpha=2.5); x.index_add(0, j, y[:1]);
+    s.index_add(0, k[0, 1:], s); i.index_add(1, k[1], i[:, 1:], alpha=2.5);
+    b.index_add(1, k[1], b[:, :2]); (x * 1).index_add_(1, k[1].int(), y[:, :2]);
+    x.index_copy(1, k[0], y[:, :2]); x.index_copy(-1, j, y[..., :1]);
+    s.index_copy(0, k[0, 1:], o[0]); (x * 1).index_copy_(1, k[0], y[:, :2]);
+    x.index_fill(1, k[1], 5); x.index_fill(0, j, s); x.index_fill(2, k[0], m.tensor(3));
+    i.index_fill(1, k[0], 2.5); b.index_fill(1, k[0], 2); s.index_fill(0, j * 0, 2.0);
+    (x * 1).index_fill_(1, k[0] - 3, 0.5); x.index_reduce(1, k[1], y[:, :2], 'prod');
+    x.index_reduce(0, k[1], y, 'mean');
+    x.index_reduce(1, k[1], y[:, :2], 'amax', include_self=False);
+    (x * 1).index_reduce_(2, k[0], y[..., :2], 'amin');
+    t.index_reduce(1, m.tensor([0, 0, 1, 1]), t, 'amax');
+    i.index_reduce(1, k[1], -i[:, :2], 'mean'); x.index_put((j,), y[0]);
+    x.index_put((k % 2,), v, accumulate=True); x.index_put([k % 2, k], v, True);
+    x.index_put((b,), s); x.index_put((b,), v[:1]); x.index_put((c, k[:1, 0]), v);
+    x.index_put((b,), s, True); (x * 1).index_put_((j, k[0]), v); x.take(k); x.take(k - 3);
+    x.take(j); s.take(k * 0); e.take(k[:0]); x.put(k[0], v[:2]);
+    x.put(k - 2, t[0].reshape(2, 2), accumulate=True); (x * 1).put_(k[0], v[2:]); s.put(j * 0, s);
+    x.masked_select(b); x.masked_select(b[0]); v.masked_select(b); s.masked_select(c[0]);
+    x.masked_select(c[1]); x.masked_scatter(b, y); x.masked_scatter(b[0], y);
+    v.masked_scatter(b, y); s.masked_scatter(c[0], v); (x * 1).masked_scatter_(b, y);
+    (x * 1).masked_fill_(b, s); i.masked_fill(b, m.tensor(2.5)); v.masked_fill(b, s);
+    m.masked_fill(x, b, m.tensor(2)); x.nonzero(); i.nonzero(as_tuple=True); s.nonzero();
+    s.nonzero(as_tuple=True); e.nonzero(); m.nonzero(b); i.argwhere(); s.argwhere(); m.where(i);
+    m.where(s); m.where(b); x.where(b, y); x.where(b, 0.5); v.where(b, x); i.where(b, 0.5);
+    m.where(condition=b, input=x, other=y)
+
     x @ v; v @ v; v @ x.mT; t @ x[0].mT; x @ x.transpose(1, 2); m.matmul(x[:, None], p.mT); e @ t;
     e.T @ e
 
@@ -477,6 +542,32 @@ ERRORS = expressions("""
     s.tensor_split(2); x.tensor_split(2, 5); x.tensor_split(1.5); v.hsplit(3); s.hsplit(2);
     x.hsplit(2); v.vsplit(2); t.dsplit(2); v.hsplit(0); x.narrow(0, 0.5, 1); x.squeeze_();
     x.t_(); (x + 1).transpose_(0, 3); (x + 1).t_(); v.tril_()
+
+    x[m.zeros(0, dtype=m.bool)]; x[m.zeros(2, 0, dtype=m.bool)]; x[m.tensor([0, 1], dtype=m.int8)];
+    x[:, c]; x[b, 0]; x[b[:, :1]]; x[:, [[0], [1, 2]]]; x[:, [3]]; x.gather(1, x);
+    x.gather(1, [0]); x.take_along_dim(k, 1); x.take_along_dim(i[:, :2], 2);
+    x.take_along_dim(i.int(), 1); x.take_along_dim(k - 1); s.take_along_dim(j * 0, 0);
+    x.scatter(1, i + 3, y); x.scatter(1, i - 3, y); x.scatter(3, i, y); x.scatter(1, k, y);
+    x.scatter(1, i, y[:1]); x.scatter(1, i, f); x.scatter(1, x, y); x.scatter(1, i, s);
+    x.scatter(1, i, 1.0, reduce='sum'); x[:, :2, :2].scatter(1, i, 1.0);
+    x.scatter_add(1, i, y.float()); x.scatter_add(1, i, 1.0); x.scatter_reduce(1, i, y, 'bad');
+    x.scatter_reduce(1, i, 2.0, 'sum'); x.index_select(1, k); x.index_select(3, j);
+    x.index_select(1, c); s.index_select(0, k[1] * 0); s.index_select(0, j); x.index_add(1, k, y);
+    x.index_add(1, k[0], y); x.index_add(1, k[0] + 1, y[:, :2]); x.index_add(1, k[0], y[:1, :2]);
+    x.index_add(1, k[0], i[:, :2]); x.index_add(1, c, y); x.index_copy(1, k[0] + 1, y[:, :2]);
+    x.index_copy(1, k[0].int(), y[:, :2]); x.index_copy(1, k[0], y.float()[:, :2]);
+    x.index_fill(1, k[0] + 1, 5); x.index_fill(1, k[0] - 4, 5); x.index_fill(1, k[0], v);
+    i.index_fill(1, k[0], float('nan')); x.index_reduce(1, k[0], y[:, :2], 'sum');
+    x.index_put((k,), s); x.index_put((k[1],), y.float()[:1]); x.index_put((0,), s);
+    x.index_put(k, s); x.index_put((k[1],), 2.0); x.index_put((k[1],), y[None]);
+    x.index_put((x[0],), s); x.index_put((b,), y); x.index_put((k, k, k, k), s); x.take(k + 22);
+    x.take(k - 25); x.take(k.int()); x.take([0]); e.take(k); x.put(k, v[:2]);
+    x.put(k[0], i[0, 0, :2]); x.put(k[0] + 23, v[:2]); x.put(k[0].int(), v[:2]);
+    x.masked_fill(b, v); x.masked_fill(b.long(), 1); i.masked_fill(b, float('nan'));
+    u.masked_fill(u > 0, 300); x.masked_select(i); x.masked_select(b[:, :2]);
+    x.masked_scatter(b, v); x.masked_scatter(b, i); x.masked_scatter(i, y);
+    x.masked_scatter(b, 2.0); (v * 1).masked_scatter_(b, x); m.where(i, x, y); m.where(b, x);
+    m.where(True, x, y); x.where(b); x.where(i, y); (x * 1).__setitem__(b, m.ones(1, 2, 1))
 """)
 
 

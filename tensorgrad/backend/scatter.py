@@ -7,6 +7,8 @@ making three arrays of zeros and adding them up.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -75,5 +77,45 @@ def scatter_rows(g, indices, *, rows):
 def update_index(x, value, *, index):
     """A copy of ``x`` with ``value`` written at ``index``."""
     out = np.array(x)  # a NumPy scalar too becomes an array
-    out[index] = value
+    write_at(out, index, value)
     return out
+
+
+def write_at(out, index, value):
+    """``out[index] = value``; values that do not fit are a ValueError, whatever the index."""
+    try:
+        out[index] = value
+    except TypeError as error:  # NumPy's complaint of a mask and values of several dims
+        raise error if "boolean" not in str(error) else ValueError(error) from None
+
+
+def last_writes(index, shape):
+    """Which values of ``x[index] = values`` are still there afterwards, for ``x`` of ``shape``.
+
+    Where an index is repeated the last value stays. None: all of them, for nothing is repeated.
+    """
+    if _selects_once(index):
+        return None
+    places = np.arange(math.prod(shape)).reshape(shape)[index]
+    order = np.arange(places.size)
+    last = np.zeros(math.prod(shape), order.dtype)
+    last[places.reshape(-1)] = order
+    return last[places] == order.reshape(places.shape)
+
+
+def places_along(index, axis, shape):
+    """The flat positions in an array of ``shape`` that ``index`` names along ``axis``.
+
+    Along the other axes an element of ``index`` stays where it is.
+    """
+    grid = np.indices(index.shape, sparse=True)
+    parts = [index if d == axis else where for d, where in enumerate(grid)]
+    return np.ravel_multi_index(parts, shape)
+
+
+def group_extreme(values, *, groups, size, largest):
+    """The largest or smallest of the values [n] that belong to each group, 0 ≤ group < size."""
+    best = np.empty(size, values.dtype)
+    best[groups] = values  # any of them, to start from
+    (np.maximum if largest else np.minimum).at(best, groups, values)
+    return best

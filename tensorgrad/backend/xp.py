@@ -141,7 +141,16 @@ from numpy.random import PCG64, Generator, SeedSequence
 from . import linalg
 from .patches import add_patches, pad, patches
 from .scan import cumargmax, cumprod, cumsum, logcumsumexp
-from .scatter import Scattered, scatter, scatter_rows, update_index
+from .scatter import (
+    Scattered,
+    group_extreme,
+    last_writes,
+    places_along,
+    scatter,
+    scatter_rows,
+    update_index,
+    write_at,
+)
 from .special import erf, erfc, erfinv
 from .views import add_windows, windows
 

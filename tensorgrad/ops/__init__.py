@@ -79,7 +79,15 @@ from .fused import (
     linear,
     scaled_dot_product_attention,
 )
-from .index import getitem, scatter, scatter_rows, take_along_axis, take_rows, update_index
+from .index import (
+    getitem,
+    group_extreme,
+    scatter,
+    scatter_rows,
+    take_along_axis,
+    take_rows,
+    update_index,
+)
 from .linalg import matmul
 from .patch import add_patches, pad, patches
 from .reduce import (

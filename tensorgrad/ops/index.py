@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..backend import xp
+from ..backend.xp import last_writes
 from ..core import op
 
 
@@ -49,6 +50,8 @@ def _updates(source):
         x = source.normal(*shape)
         yield (x, source.normal(*x[index].shape)), {"index": index}
     yield (source.normal(3, 2), source.normal(1)), {"index": slice(0, 2)}
+    yield (source.normal(3, 2), source.normal(4, 2)), {"index": xp.asarray([2, 0, 2, -1])}
+    yield (source.normal(3, 2), source.normal(2)), {"index": xp.asarray([[0, 1], [1, 0]])}
 
 
 @op(samples=_updates)
@@ -57,9 +60,15 @@ def update_index(xp, x, value, /, index):
     return xp.update_index(x, value, index=index)
 
 
+def _lasting(xp, g, index, shape):
+    """``g[index]``, but 0 for what was written first and then overwritten."""
+    last = last_writes(index, shape)
+    return g[index] if last is None else xp.where(last, g[index], 0.0)
+
+
 update_index.vjp(
     lambda xp, g, index: xp.update_index(g, 0.0, index=index),
-    lambda xp, g, index: g[index],
+    lambda xp, g, index, x_shape: _lasting(xp, g, index, x_shape),
 )
 
 
@@ -115,3 +124,25 @@ def _grid(indices, axis):
         shape[d] = n
         grid.append(raw if d == axis else xp.reshape(xp.arange(n), shape))
     return tuple(grid)
+
+
+def _groups(source):
+    for largest in True, False:
+        params = {"groups": xp.asarray([1, 0, 1, 2, 1]), "size": 3, "largest": largest}
+        yield (source.distinct(5),), params
+
+
+@op(samples=_groups)
+def group_extreme(xp, values, /, groups, size, largest):
+    """The largest or smallest of the values [n] that belong to each group → [size]."""
+    return xp.group_extreme(values, groups=groups, size=size, largest=largest)
+
+
+def _shares(xp, g, y, values, groups):
+    """The gradient goes to the extreme values, in equal shares where they tie."""
+    hit = xp.astype(values == y[groups], g.dtype)
+    ties = xp.scatter(hit, index=groups, shape=y.shape)
+    return hit * (g / ties)[groups]
+
+
+group_extreme.vjp(_shares)

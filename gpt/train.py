@@ -235,7 +235,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "random": {
-                "torch": tensorgrad.default_generator.get_state(),
+                "torch": tensorgrad.get_rng_state().tolist(),
                 "batches": self.batches.state_dict(),
                 **{k: b.state_dict() for k, b in self.eval_batches.items()},
             },
@@ -251,11 +251,12 @@ class Trainer:
             checkpoint.restore_optimizer(self.optimizer, header, arrays)
             facts = header["facts"]
             self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
-            tensorgrad.default_generator.set_state(facts["random"]["torch"])
+            state = tensorgrad.tensor(facts["random"]["torch"], dtype=tensorgrad.uint8)
+            tensorgrad.set_rng_state(state)
             self.batches.load_state_dict(facts["random"]["batches"])
             for name, batches in self.eval_batches.items():
                 batches.load_state_dict(facts["random"][name])
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): restore it from a copy") from None
         if self.config.steps < self.step:
             raise ValueError(

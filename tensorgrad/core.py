@@ -490,8 +490,9 @@ def backward(
             g, fresh = arrays_xp.asarray(g), True
         if g.shape != to.shape:
             g, fresh = _unbroadcast(xp, g, to.shape), not create_graph
-        if g.dtype is not to.dtype and g.dtype != to.dtype:
-            g, fresh = xp.astype(g, to.dtype), not create_graph
+        dtype = to.dtype if isinstance(to, Node) else to.array.dtype
+        if g.dtype is not dtype and g.dtype != dtype:
+            g, fresh = xp.astype(g, dtype), not create_graph
         if not isinstance(to, Node):
             if inputs is None:
                 _accumulate(to, g, fresh, create_graph)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .backend import DEFAULT_FLOAT, xp
+from .backend import default_float, xp
 
 LINE = 80  # columns
 MANY = 1000  # elements; more are cut short
@@ -19,7 +19,7 @@ EDGE = 3  # what is left at each end of a dim that is cut short
 def described(array: Any, notes: Sequence[str]) -> str:
     """``tensor(...)`` with the elements, what is unusual about their type, and ``notes``."""
     head = "tensor("
-    unusual = [DEFAULT_FLOAT] if not array.size else [DEFAULT_FLOAT, xp.int64, xp.bool_]
+    unusual = [default_float()] if not array.size else [default_float(), xp.int64, xp.bool_]
     if array.dtype not in unusual:
         notes = [f"dtype=tensorgrad.{array.dtype}", *notes]
     if not array.size and array.ndim != 1:

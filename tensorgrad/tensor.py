@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import core, functions, linalg, ops
-from .backend import CATEGORY, DEFAULT_FLOAT, known_dtype, overlap, xp
+from . import core, creation, functions, linalg, ops, sampling
+from .backend import CATEGORY, default_float, overlap, xp
+from .devices import CPU, device, strided
 from .errors import explained
 from .functions.subscripts import steps_of
 from .mode import is_grad_enabled
 from .printing import described
-from .random import draw_normal, draw_uniform
 from .variable import Storage, Variable, bind, wrap
 
 Size = tuple
@@ -40,7 +40,7 @@ class Tensor(Variable):
         if isinstance(data, Variable):
             self.array, self.storage = data.array, data.storage
         else:
-            self.array, self.storage = _constant(data, DEFAULT_FLOAT).array, Storage()
+            self.array, self.storage = _constant(data, default_float()).array, Storage()
         if requires_grad:
             self.requires_grad = True
 
@@ -199,16 +199,6 @@ class Tensor(Variable):
     def zero_(self) -> Tensor:
         return self.fill_(0)
 
-    def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
-        """Overwrite with draws from a normal distribution."""
-        drawn = wrap(draw_normal(self.shape, self.dtype, generator))
-        return self._become(drawn * std + mean, "normal_")
-
-    def uniform_(self, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Tensor:
-        """Overwrite with draws from the uniform distribution on [low, high)."""
-        drawn = wrap(draw_uniform(self.shape, self.dtype, generator))
-        return self._become(drawn * (high - low) + low, "uniform_")
-
     # --- indexing ---------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -264,21 +254,32 @@ class Tensor(Variable):
     def size(self, dim: int | None = None) -> Any:
         return self.shape if dim is None else self.shape[dim]
 
-    def numel(self) -> int:
-        return self.array.size
-
     @property
     def nbytes(self) -> int:
         return self.array.nbytes
 
+    @property
+    def itemsize(self) -> int:
+        return self.array.itemsize
+
     def element_size(self) -> int:
         return self.array.itemsize
 
+    is_cuda = is_mps = is_sparse = is_quantized = False
+    is_cpu = True
+    layout = strided
+
+    @property
+    def device(self) -> device:
+        """The CPU."""
+        return CPU
+
+    def get_device(self) -> int:
+        """The number of the accelerator; -1, for there is none."""
+        return -1
+
     def is_contiguous(self) -> bool:
         return bool(self.array.flags.c_contiguous)
-
-    def is_floating_point(self) -> bool:
-        return self.array.dtype.kind == "f"
 
     @property
     def T(self) -> Tensor:
@@ -310,18 +311,24 @@ class Tensor(Variable):
     def tolist(self) -> Any:
         return self.array.tolist()
 
-    def numpy(self) -> Any:
-        """The array itself: the memory is shared."""
-        if self.needs_grad:
+    def numpy(self, *, force: bool = False) -> Any:
+        """The array itself: the memory is shared. ``force`` detaches first."""
+        if self.needs_grad and not force:
             raise RuntimeError("numpy() of a tensor that requires grad; use .detach().numpy()")
         return self.array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return xp.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        """NumPy's functions of a tensor, as ``np.exp(t)``, give tensors without history."""
+        return creation.from_numpy(xp.asarray(array))
+
     def __dlpack__(self, **options: Any) -> Any:
         """The array for any library that speaks DLPack: the memory is shared."""
-        return self.numpy().__dlpack__(**options)
+        if self.needs_grad:
+            raise BufferError("a tensor that requires grad cannot be exported; use .detach()")
+        return self.array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple:
         return self.array.__dlpack_device__()
@@ -378,33 +385,6 @@ class Tensor(Variable):
         if self.node is not None:
             raise RuntimeError(f"only leaf tensors can be {done}; use clone() or detach()")
         return self.array
-
-    # --- dtypes -----------------------------------------------------------------------------------
-
-    def to(self, dtype: Any) -> Tensor:
-        """This tensor in another dtype; itself if it has it. ``'cpu'`` changes nothing."""
-        if isinstance(dtype, str) and dtype == "cpu":
-            return self
-        dtype = known_dtype(dtype)
-        return self if self.array.dtype == dtype else ops.astype(self, dtype)
-
-    def type_as(self, other: Tensor) -> Tensor:
-        return self.to(other.dtype)
-
-    def float(self) -> Tensor:
-        return self.to("float32")
-
-    def double(self) -> Tensor:
-        return self.to("float64")
-
-    def long(self) -> Tensor:
-        return self.to("int64")
-
-    def int(self) -> Tensor:
-        return self.to("int32")
-
-    def bool(self) -> Tensor:
-        return self.to("bool")
 
     # --- operators --------------------------------------------------------------------------------
 
@@ -485,7 +465,8 @@ def _constant(value: Any, dtype: Any) -> Tensor:
     return wrap(array.astype(dtype))
 
 
-for _name, _function in {**functions.METHODS, **linalg.METHODS}.items():
+_METHODS = functions.METHODS | linalg.METHODS | creation.METHODS | sampling.METHODS
+for _name, _function in _METHODS.items():
     setattr(Tensor, _name, _function)
 for _name, _function in functions.IN_PLACE.items():
     setattr(Tensor, _name, _in_place(_function, _name))

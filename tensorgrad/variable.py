@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from .backend import DTYPE
+
 if TYPE_CHECKING:
     from .core import Node
 
@@ -53,7 +55,8 @@ class Variable:
 
     @property
     def dtype(self) -> Any:
-        return self.array.dtype
+        """As PyTorch shows it; the engine reads ``array.dtype``, which is NumPy's."""
+        return DTYPE[self.array.dtype]
 
     def wrote(self, writer: str) -> None:
         """Record that the array was just overwritten, for backward passes that needed it."""

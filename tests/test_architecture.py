@@ -25,8 +25,8 @@ PACKAGES = ("tensorgrad", "nn", "gpt")
 # A module may import from its own stage and from those before it.
 ORDER = (
     ("tensorgrad.backend",),
-    ("tensorgrad.mode", "tensorgrad.errors", "tensorgrad.random", "tensorgrad.printing"),
-    ("tensorgrad.variable",),
+    ("tensorgrad.mode", "tensorgrad.errors", "tensorgrad.devices", "tensorgrad.printing"),
+    ("tensorgrad.variable", "tensorgrad.random"),
     ("tensorgrad.core",),
     ("tensorgrad.ops",),
     (
@@ -34,7 +34,7 @@ ORDER = (
         "tensorgrad.contraction",
         "tensorgrad.linalg",
     ),
-    ("tensorgrad.tensor", "tensorgrad.creation"),
+    ("tensorgrad.creation", "tensorgrad.sampling", "tensorgrad.tensor"),
     (
         "tensorgrad.autograd",
         "tensorgrad.testing",

@@ -97,7 +97,7 @@ def test_sizes_are_integers():
 def test_options(make):
     x = make(2, dtype=tensorgrad.float64, requires_grad=True)
     assert (x.dtype, x.requires_grad, x.is_leaf) == ("float64", True, True)
-    with pytest.raises(RuntimeError, match="only tensors of a float dtype can require gradients"):
+    with pytest.raises(RuntimeError, match="float"):
         make(2, dtype=tensorgrad.int64, requires_grad=True)
 
 
@@ -190,7 +190,7 @@ def test_multinomial_without_replacement_takes_each_once():
         (lambda: tensorgrad.multinomial(tensor([0.0, 0.0]), 1), "not all 0"),
         (lambda: tensorgrad.multinomial(tensor([float("nan")]), 1), "finite"),
         (lambda: tensorgrad.bernoulli(tensor([1.5])), "between 0 and 1"),
-        (lambda: tensorgrad.randint(3, 3), r"no integer in \[3, 3\)"),
+        (lambda: tensorgrad.randint(3, 3, (2,)), r"no integer in \[3, 3\)"),
         (lambda: tensorgrad.arange(0, 3, 0), "steps of 0 do not lead from 0 to 3"),
     ],
 )

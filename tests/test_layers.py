@@ -615,5 +615,5 @@ def test_mistakes_are_explained() -> None:
         lambda: F.embedding(x, tensorgrad.ones(3, 2)),
         lambda: F.cross_entropy(x, tensorgrad.ones(2)),
     ):
-        with pytest.raises(RuntimeError, match="must be integers, not float32"):
+        with pytest.raises(RuntimeError, match=r"must be integers, not .*float32"):
             call()

@@ -41,7 +41,7 @@ def result(m, operation, a, b):
         y = OPERATIONS[operation](m, operand(m, a), operand(m, b))
     except (RuntimeError, TypeError, AttributeError):
         return None
-    return str(y.dtype).removeprefix("torch."), y.tolist()
+    return str(y.dtype).rpartition(".")[2], y.tolist()
 
 
 @pytest.mark.torch
@@ -148,5 +148,5 @@ def test_dtypes_that_tensors_do_not_have(dtype):
         lambda: tensorgrad.zeros(2, dtype=dtype),
         lambda: tensorgrad.ones(2).to(dtype),
     ):
-        with pytest.raises(TypeError, match=r"tensors (cannot hold|have no dtype) .*float32"):
+        with pytest.raises(TypeError, match=r"tensors have no dtype .*float32"):
             make()

@@ -407,7 +407,7 @@ def test_collate_keeps_the_history(lib: ModuleType, data: ModuleType) -> None:
         ([[1], 2], TypeError, "sample 0 is a list and sample 1 a int"),
         ([1, [2]], TypeError, "sample 0 is a int and sample 1 a list"),
         ([{"a": 1}, [2]], TypeError, "sample 0 is a dict and sample 1 a list"),
-        ([np.array(["a"]), np.array(["b"])], TypeError, "tensors cannot hold <U1"),
+        ([np.array(["a"]), np.array(["b"])], TypeError, "tensors have no dtype <U1"),
         ([], ValueError, "the batch is empty"),
     ],
 )  # fmt: skip
@@ -493,7 +493,7 @@ def test_an_epoch_takes_one_draw() -> None:
     disturbed = []
     batches = iter(loader)
     disturbed.append(next(batches).tolist())
-    assert generator.get_state() == state
+    assert generator.get_state().equal(state)
     tensorgrad.rand(3, generator=generator)
     disturbed += [b.tolist() for b in batches]
     assert disturbed == undisturbed

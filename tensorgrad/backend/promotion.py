@@ -2,7 +2,7 @@
 
 Three priorities: tensors with dimensions, then 0-dimensional tensors, then Python numbers. A lower
 priority changes the result's dtype only when its category (bool < int < float) is higher, and a
-Python float among integers gives the default float, float32.
+Python float among integers gives the default float, float32 unless set otherwise.
 Source: PyTorch documentation, "torch.dtype: type promotion".
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-DEFAULT_FLOAT = np.dtype(np.float32)
+from .dtypes import DTYPE, default_float, known_dtype
+
 _INT64 = np.dtype(np.int64)
 _BOOL = np.dtype(np.bool_)
-DTYPES = tuple(map(np.dtype, ("?", "u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8")))
 CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
@@ -25,14 +25,6 @@ def _join(a, b):
     if ranks[0] != ranks[1]:  # int64 with float32 is float32 here, float64 in NumPy
         return a if ranks[0] > ranks[1] else b
     return np.result_type(a, b)
-
-
-def known_dtype(dtype):
-    """``dtype``, a name or a type of NumPy or Python, as one of those that tensors can have."""
-    known = np.dtype(dtype)
-    if known not in DTYPES:
-        raise TypeError(f"tensors have no dtype {known}; they have {', '.join(map(str, DTYPES))}")
-    return known
 
 
 def result_dtype(*values):
@@ -56,7 +48,7 @@ def result_dtype(*values):
         elif isinstance(v, int):
             number = _join(number, _INT64)
         else:
-            number = _join(number, DEFAULT_FLOAT)
+            number = _join(number, default_float())
     result = None
     for dtype in (dimensioned, scalar, number):
         if dtype is None:
@@ -83,5 +75,15 @@ def promote(values, to_float=False):
             return values  # the hot path: every array has one float dtype already
     dtype = result_dtype(*values)
     if to_float and dtype.kind != "f":
-        dtype = DEFAULT_FLOAT
+        dtype = default_float()
     return [np.asarray(v, dtype) for v in values]
+
+
+def promote_types(type1, type2):
+    """The smallest dtype that both can be cast to without losing their category."""
+    return DTYPE[_join(known_dtype(type1), known_dtype(type2))]
+
+
+def can_cast(from_, to):
+    """Whether a cast keeps to the order bool < integers < floats, as in-place results must."""
+    return CATEGORY[known_dtype(from_).kind] <= CATEGORY[known_dtype(to).kind]

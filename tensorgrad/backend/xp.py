@@ -60,6 +60,7 @@ from numpy import (
     generic,
     greater,
     greater_equal,
+    iinfo,
     inf,
     int8,
     int16,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import counting, elementwise, indexing, joining, moving, reductions, shapes, sorting
+from . import casting, counting, elementwise, indexing, joining, moving, reductions, shapes, sorting
+from .casting import *
 from .counting import *
 from .elementwise import *
 from .indexing import *
@@ -21,7 +22,7 @@ from .shapes import *
 from .sorting import *
 
 FAMILIES: tuple[Any, ...] = (
-    elementwise, reductions, sorting, counting, shapes, moving, joining, indexing
+    casting, elementwise, reductions, sorting, counting, shapes, moving, joining, indexing
 )  # fmt: skip
 
 METHODS: dict[str, Callable] = {

@@ -17,9 +17,11 @@ from itertools import accumulate, islice
 from typing import Any, Generic, TypeVar
 
 from ..backend import xp
-from ..creation import float64, from_numpy, randint, randperm, tensor
+from ..backend.dtypes import float64
+from ..creation import from_numpy, tensor
 from ..functions import stack
 from ..random import Generator
+from ..sampling import randint, randperm
 from ..tensor import Tensor
 
 T = TypeVar("T")

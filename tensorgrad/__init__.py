@@ -106,6 +106,7 @@ from .linalg import (
 from .linalg import p_norm as norm
 from .mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .ops import fused, patch
+from .printing import set_printoptions
 from .random import (
     Generator,
     default_generator,

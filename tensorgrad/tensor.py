@@ -394,9 +394,11 @@ class Tensor(Variable):
     __truediv__ = ops.divide
     __floordiv__ = functions.floor_divide
     __mod__ = ops.remainder
+    __lshift__, __rshift__ = functions.bitwise_left_shift, functions.bitwise_right_shift
     __pow__ = ops.power
     __matmul__ = ops.matmul
     __neg__ = ops.negative
+    __pos__ = functions.positive
     __abs__ = ops.abs
     __invert__ = ops.bitwise_invert
     __and__ = __rand__ = ops.bitwise_and
@@ -418,6 +420,12 @@ class Tensor(Variable):
 
     def __rmod__(self, other: Any) -> Tensor:
         return ops.remainder(other, self)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return functions.bitwise_left_shift(other, self)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return functions.bitwise_right_shift(other, self)
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return ops.divide(other, self)
@@ -473,7 +481,8 @@ for _name, _function in functions.IN_PLACE.items():
 for _name, _operator in {
     "add_": "iadd", "sub_": "isub", "mul_": "imul", "div_": "itruediv", "pow_": "ipow",
     "floor_divide_": "ifloordiv", "remainder_": "imod", "bitwise_and_": "iand",
-    "bitwise_or_": "ior", "bitwise_xor_": "ixor",
+    "bitwise_or_": "ior", "bitwise_xor_": "ixor", "bitwise_left_shift_": "ilshift",
+    "bitwise_right_shift_": "irshift",
 }.items():  # fmt: skip
     setattr(Tensor, f"__{_operator}__", getattr(Tensor, _name))
 

@@ -58,6 +58,13 @@ def result_dtype(*values):
     return result
 
 
+def _cast(value, dtype):
+    """An array; of a Python integer beyond the range, wrapped around as in PyTorch."""
+    if type(value) is int:
+        value = np.asarray(value).astype(dtype)
+    return np.asarray(value, dtype)
+
+
 def promote(values, to_float=False):
     """Cast arrays to their common dtype; Python numbers stay, NumPy treats them as weak.
 
@@ -76,7 +83,7 @@ def promote(values, to_float=False):
     dtype = result_dtype(*values)
     if to_float and dtype.kind != "f":
         dtype = default_float()
-    return [np.asarray(v, dtype) for v in values]
+    return [_cast(v, dtype) for v in values]
 
 
 def promote_types(type1, type2):

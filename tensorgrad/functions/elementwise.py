@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import ops
 from ..backend import xp
-from ..variable import wrap
+from ..variable import Variable, wrap
 
 # The ops whose torch name and arguments are those of the op itself.
 abs, exp, log, sqrt, sin, cos = ops.abs, ops.exp, ops.log, ops.sqrt, ops.sin, ops.cos
@@ -29,7 +30,16 @@ arcsin, arccos, arctan, arctan2, arcsinh, arccosh, arctanh = (
 )  # fmt: skip
 sigmoid, erfc, erfinv = ops.sigmoid, ops.erfc, ops.erfinv
 fmod, remainder, isinf = ops.fmod, ops.remainder, ops.isinf
-absolute, negative, multiply = ops.abs, ops.negative, ops.multiply
+hypot, copysign, xlogy, sinc, logaddexp2 = (
+    ops.hypot,
+    ops.copysign,
+    ops.xlogy,
+    ops.sinc,
+    ops.logaddexp2,
+)
+fmax, fmin, signbit = ops.fmax, ops.fmin, ops.signbit
+absolute, negative, multiply, sgn = ops.abs, ops.negative, ops.multiply, ops.sign
+not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -40,6 +50,47 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """``input - alpha * other``."""
     return ops.subtract(input, other if alpha == 1 else ops.multiply(other, alpha))
+
+
+subtract = sub
+
+
+def rsub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """``other - alpha * input``."""
+    return sub(other, input, alpha=alpha)
+
+
+def positive(input: Any) -> Any:
+    """The tensor itself."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("positive: bools are no numbers")
+    return input
+
+
+def float_power(input: Any, exponent: Any) -> Any:
+    """The power, computed in float64."""
+    tensors = [_tensor(v, "float64") for v in (input, exponent)]
+    return ops.power(*(ops.astype(t, "float64") for t in tensors))
+
+
+def _tensor(value: Any, dtype: Any) -> Any:
+    """A tensor as it is, a number as one."""
+    return value if isinstance(value, Variable) else wrap(xp.asarray(value, dtype))
+
+
+def ldexp(input: Any, other: Any) -> Any:
+    """``input * 2**other``."""
+    return ops.multiply(input, ops.power(2.0, other))
+
+
+def deg2rad(input: Any) -> Any:
+    """Degrees as radians."""
+    return ops.multiply(input, math.pi / 180)
+
+
+def rad2deg(input: Any) -> Any:
+    """Radians as degrees."""
+    return ops.multiply(input, 180 / math.pi)
 
 
 def floor(input: Any) -> Any:
@@ -67,19 +118,16 @@ def frac(input: Any) -> Any:
     return ops.subtract(input, ops.trunc(input))
 
 
-def _quotient(input: Any, other: Any, to_integer: Any) -> Any:
-    """The quotient made whole; integers are divided exactly, not through floats."""
+fix = trunc
+floor_divide = ops.floor_divide  # exact: 1.0 // 0.1 is 9, for 0.1 is a little more than a tenth
+
+
+def _truncated_quotient(input: Any, other: Any) -> Any:
+    """The quotient rounded towards 0; integers are divided exactly, not through floats."""
     dtypes = [t.dtype.kind for t in (input, other) if hasattr(t, "dtype")]
     if "f" in dtypes or isinstance(input, float) or isinstance(other, float):
-        return to_integer(ops.divide(input, other))
-    rest = ops.remainder if to_integer is ops.floor else ops.fmod
-    whole = ops.subtract(input, rest(input, other))
-    return ops.floor_divide(whole, other)
-
-
-def floor_divide(input: Any, other: Any) -> Any:
-    """The quotient rounded down."""
-    return _quotient(input, other, ops.floor)
+        return ops.trunc(ops.divide(input, other))
+    return ops.floor_divide(ops.subtract(input, ops.fmod(input, other)), other)
 
 
 def true_divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
@@ -88,7 +136,7 @@ def true_divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> 
         return ops.divide(input, other)
     if rounding_mode not in ("floor", "trunc"):
         raise RuntimeError(f"div: rounding_mode is None, 'floor' or 'trunc', not {rounding_mode!r}")
-    return _quotient(input, other, ops.floor if rounding_mode == "floor" else ops.trunc)
+    return (ops.floor_divide if rounding_mode == "floor" else _truncated_quotient)(input, other)
 
 
 divide = div = true_divide
@@ -165,6 +213,55 @@ def logical_xor(input: Any, other: Any) -> Any:
     return ops.not_equal(input.to("bool"), other.to("bool"))
 
 
+def isposinf(input: Any) -> Any:
+    """Where an element is +inf."""
+    return ops.equal(input, xp.inf)
+
+
+def isneginf(input: Any) -> Any:
+    """Where an element is -inf."""
+    return ops.equal(input, -xp.inf)
+
+
+def isreal(input: Any) -> Any:
+    """True everywhere: there are no complex numbers here."""
+    return wrap(xp.ones(input.shape, dtype="bool"))
+
+
+def is_nonzero(input: Any) -> bool:
+    """Whether the one element is not 0."""
+    return bool(input)
+
+
+def _of_integers(function: Any, name: str) -> Any:
+    """A function of two integer tensors or numbers, which says so when given others."""
+
+    def checked(input: Any, other: Any) -> Any:
+        for value in (input, other):
+            kind = value.dtype.kind if isinstance(value, Variable) else ""
+            if kind == "f" or isinstance(value, float):
+                raise NotImplementedError(f"{name}: is for integers, not for floats")
+        return function(input, other)
+
+    checked.__name__ = name
+    checked.__doc__ = function.__doc__ or f"The bits of ``input`` {name[8:].replace('_', ' ')}ed."
+    return checked
+
+
+gcd, lcm = _of_integers(ops.gcd, "gcd"), _of_integers(ops.lcm, "lcm")
+bitwise_left_shift = _of_integers(ops.bitwise_left_shift, "bitwise_left_shift")
+bitwise_right_shift = _of_integers(ops.bitwise_right_shift, "bitwise_right_shift")
+
+
+def heaviside(input: Any, values: Any) -> Any:
+    """0 below 0, 1 above, and at 0 what ``values``, a tensor of the same dtype, says."""
+    if input.dtype != values.dtype:
+        raise RuntimeError(
+            f"heaviside: the dtypes must be equal, got {input.dtype} and {values.dtype}"
+        )
+    return ops.heaviside(input, values)
+
+
 def isclose(
     input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:
@@ -196,9 +293,15 @@ __all__ = [
     "clip", "clamp_min", "clamp_max", "maximum", "minimum", "lerp", "addcmul", "addcdiv",
     "nan_to_num", "eq", "ne", "lt", "le", "gt", "ge", "equal", "isclose", "allclose", "isfinite",
     "isinf", "isnan", "logical_not", "logical_and", "logical_or", "logical_xor", "bitwise_and",
-    "bitwise_or", "bitwise_xor", "bitwise_not",
+    "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift",
+    "subtract", "rsub", "positive", "float_power", "ldexp", "deg2rad", "rad2deg", "fix", "sgn",
+    "signbit", "hypot", "copysign", "xlogy", "sinc", "logaddexp2", "fmax", "fmin", "heaviside",
+    "gcd", "lcm", "isposinf", "isneginf", "isreal", "is_nonzero", "not_equal", "less",
+    "less_equal", "greater", "greater_equal",
 ]  # fmt: skip
-FUNCTIONS_ONLY = METHODS_ONLY = ()
-_NOT_IN_PLACE = {"logaddexp", "maximum", "minimum", "equal", "isclose", "allclose", "isfinite",
-                 "isinf", "isnan"}  # fmt: skip
+FUNCTIONS_ONLY = ("rsub",)
+METHODS_ONLY = ()
+_NOT_IN_PLACE = {"logaddexp", "logaddexp2", "maximum", "minimum", "fmax", "fmin", "equal",
+                 "isclose", "allclose", "isfinite", "isinf", "isnan", "isposinf", "isneginf",
+                 "isreal", "is_nonzero", "signbit", "positive", "rsub"}  # fmt: skip
 IN_PLACE = tuple(name for name in __all__ if name not in _NOT_IN_PLACE)

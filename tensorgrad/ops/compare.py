@@ -88,3 +88,37 @@ def isnan(xp, x):
 @op(samples=unary(normal))
 def isinf(xp, x):
     return xp.isinf(x)
+
+
+@op(samples=binary(_bits, _bits, 3), promotes="same")
+def bitwise_left_shift(xp, a, b):
+    return xp.bitwise_left_shift(a, b)
+
+
+@op(samples=binary(_bits, _bits, 3), promotes="same")
+def bitwise_right_shift(xp, a, b):
+    return xp.bitwise_right_shift(a, b)
+
+
+@op(samples=binary(_bits, _bits, 3), promotes="same")
+def gcd(xp, a, b):
+    """The greatest common divisor."""
+    return xp.gcd(a, b)
+
+
+@op(samples=binary(_bits, _bits, 3), promotes="same")
+def lcm(xp, a, b):
+    """The least common multiple."""
+    return xp.lcm(a, b)
+
+
+@op(samples=unary(normal))
+def signbit(xp, x):
+    """Whether the sign is a minus, also that of -0.0."""
+    return xp.signbit(x)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def heaviside(xp, x, values):
+    """0 below 0, 1 above, and at 0 what ``values`` says."""
+    return xp.where(x == 0, values, x > 0)

@@ -5,6 +5,7 @@ The engine sums the gradients of broadcast arguments; no formula here mentions s
 
 from __future__ import annotations
 
+from ..backend import xp
 from ..core import op
 from . import samples
 from .samples import (
@@ -132,6 +133,55 @@ minimum.vjp(
     lambda xp, g, a, b: g * (0.5 * xp.astype(a < b, g.dtype) + 0.5 * xp.astype(a <= b, g.dtype)),
     lambda xp, g, a, b: g * (0.5 * xp.astype(b < a, g.dtype) + 0.5 * xp.astype(b <= a, g.dtype)),
 )
+
+
+def _with_nan(source, *shape):
+    return xp.where(source.mask(*shape), source.distinct(*shape), xp.nan)
+
+
+@op(samples=binary(_with_nan, between), promotes="same")
+def fmax(xp, a, b):
+    """The larger one, or the one that is not nan."""
+    return xp.fmax(a, b)
+
+
+fmax.vjp(
+    lambda xp, g, a, b: xp.where(xp.logical_or(a >= b, xp.isnan(b)), g, 0.0),
+    lambda xp, g, a, b: xp.where(xp.logical_or(a >= b, xp.isnan(b)), 0.0, g),
+)
+
+
+@op(samples=binary(_with_nan, between), promotes="same")
+def fmin(xp, a, b):
+    """The smaller one, or the one that is not nan."""
+    return xp.fmin(a, b)
+
+
+fmin.vjp(
+    lambda xp, g, a, b: xp.where(xp.logical_or(a <= b, xp.isnan(b)), g, 0.0),
+    lambda xp, g, a, b: xp.where(xp.logical_or(a <= b, xp.isnan(b)), 0.0, g),
+)
+
+
+@op(samples=binary(away_from_zero), promotes="float")
+def copysign(xp, a, b):
+    """``a`` with the sign of ``b``."""
+    return xp.copysign(a, b)
+
+
+copysign.vjp(
+    lambda xp, g, y, a: g * xp.where(a == 0, 0.0, y / xp.where(a == 0, 1.0, a)),
+    lambda xp, g: g * 0.0,
+)
+
+
+@op(samples=binary(away_from_zero), promotes="float")
+def hypot(xp, a, b):
+    """The hypotenuse: sqrt(a² + b²) without overflow."""
+    return xp.hypot(a, b)
+
+
+hypot.vjp(lambda xp, g, y, a: g * (a / y), lambda xp, g, y, b: g * (b / y))
 
 
 # --- exponentials and friends ---------------------------------------------------------------------
@@ -276,6 +326,37 @@ def logaddexp(xp, a, b):
 logaddexp.vjp(lambda xp, g, y, a: g * xp.exp(a - y), lambda xp, g, y, b: g * xp.exp(b - y))
 
 
+@op(samples=binary(normal), promotes="float")
+def logaddexp2(xp, a, b):
+    return xp.logaddexp2(a, b)
+
+
+logaddexp2.vjp(
+    lambda xp, g, a, b: g / (1 + xp.exp2(b - a)), lambda xp, g, a, b: g / (1 + xp.exp2(a - b))
+)
+
+
+def _xlogy_samples(source):
+    yield from binary(normal, positive)(source)
+    with_zero = source.normal(3)
+    with_zero[1] = 0.0
+    yield (with_zero, source.uniform(0.5, 2.5, 3)), {}
+
+
+@op(samples=_xlogy_samples, promotes="float")
+def xlogy(xp, a, b):
+    """``a * log(b)``; 0 where ``a`` is 0, unless ``b`` is nan."""
+    b = xp.asarray(b, dtype=xp.result_type(a, b))
+    zero = xp.logical_and(a == 0, xp.logical_not(xp.isnan(b)))
+    return xp.where(zero, 0.0, a * xp.log(xp.where(zero, 1.0, b)))
+
+
+xlogy.vjp(
+    lambda xp, g, a, b: g * xp.log(xp.where(xp.logical_and(a == 0, b <= 0), 1.0, b)),
+    lambda xp, g, a, b: g * a / b,
+)
+
+
 # --- probability ----------------------------------------------------------------------------------
 
 
@@ -339,8 +420,15 @@ for flat in (floor, ceil, trunc, round):
     flat.vjp(lambda xp, g: g * 0.0)
 
 
+def _refuse_zero(xp, b):
+    """Integers have no infinity or nan to say what a division by zero gives."""
+    if xp.asarray(b).dtype.kind != "f" and not xp.all(b):
+        raise RuntimeError("ZeroDivisionError: an integer was divided by zero")
+
+
 @op(samples=binary(between, away_from_zero), promotes="same")
 def floor_divide(xp, a, b):
+    _refuse_zero(xp, b)
     return xp.floor_divide(a, b)
 
 
@@ -350,6 +438,7 @@ floor_divide.vjp(lambda xp, g: g * 0.0, lambda xp, g: g * 0.0)
 @op(samples=binary(between, away_from_zero), promotes="same")
 def fmod(xp, a, b):
     """The remainder with the sign of ``a``."""
+    _refuse_zero(xp, b)
     return xp.fmod(a, b)
 
 
@@ -359,6 +448,7 @@ fmod.vjp(lambda xp, g: g, lambda xp, g, a, b: -g * xp.trunc(a / b))
 @op(samples=binary(between, away_from_zero), promotes="same")
 def remainder(xp, a, b):
     """The remainder with the sign of ``b``."""
+    _refuse_zero(xp, b)
     return xp.remainder(a, b)
 
 

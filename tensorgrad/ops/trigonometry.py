@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import pi
+
 from ..core import op
 from .samples import above_one, away_from_zero, binary, inside_one, normal, unary
 
@@ -87,3 +89,17 @@ def atanh(xp, x):
 
 
 atanh.vjp(lambda xp, g, x: g / (1 - x * x))
+
+
+@op(samples=unary(away_from_zero), promotes="float")
+def sinc(xp, x):
+    """sin(πx) / (πx), and 1 at 0."""
+    return xp.sinc(x)
+
+
+def _sinc_slope(xp, g, y, x):
+    apart = xp.where(x == 0, 1.0, x)
+    return g * xp.where(x == 0, 0.0, (xp.cos(pi * x) - y) / apart)
+
+
+sinc.vjp(_sinc_slope)

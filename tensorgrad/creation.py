@@ -104,7 +104,7 @@ def _from_lists(data: Any, dtype: Any) -> Any:
     except ValueError as error:
         raise ValueError(f"tensor: the nested lists are ragged ({error})") from None
     if array.dtype == object or array.dtype == "uint64":
-        if array.size and all(isinstance(v, int) for v in array.reshape(-1)):
+        if types <= {int, bool}:
             raise ValueError("tensor: an integer is beyond the range of int64")
         found = ", ".join(sorted(t.__name__ for t in types))
         raise RuntimeError(f"tensor: no dtype holds {found}: expected numbers or lists of them")
@@ -143,7 +143,7 @@ def _without_tensors(data: Any) -> Any:
     if not isinstance(data, Variable):
         return data
     if data.array.size != 1:
-        raise TypeError(
+        raise ValueError(
             f"tensor: within a list only tensors of one element count as numbers, not one of shape "
             f"{data.shape}; stack() joins tensors"
         )

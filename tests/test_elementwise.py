@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from test_torch_parity import expressions, run, same
 
 import tensorgrad
 from tensorgrad import functions
@@ -148,3 +149,72 @@ def test_every_name_is_function_and_method():
     x = tensorgrad.tensor([4.0])
     assert x.rsqrt_() is x
     assert x.item() == 0.5
+
+
+# The inputs x, f, i, … are those of test_torch_parity.py.
+VALUES = expressions(
+    """
+    m.fmax(x, y); m.fmin(x, v); m.fmax(n, z); m.fmin(n, z); m.fmax(i, x); t.fmax(t[0]);
+    m.copysign(x, y); m.copysign(i, -1); z.copysign(-1.0); x.copysign(v); m.hypot(x, y);
+    m.hypot(f, i[0]); x.hypot(v); m.xlogy(x, p); m.xlogy(z, p[0, 0]); m.xlogy(0, n); p.xlogy(2);
+    m.xlogy(i, i + 1); z.xlogy(z.detach().abs()); x.sinc(); z.sinc(); i.sinc(); f.detach().sinc();
+    m.logaddexp2(x, y); x.logaddexp2(v); m.signbit(z); i.signbit(); x.signbit();
+    m.heaviside(z.detach(), v.detach()); x.detach().heaviside(v.detach()); m.gcd(i * 6, i[0] + 4);
+    m.lcm(i + 2, k[0, 0]); (i - 9).gcd(m.tensor(6)); u.lcm(u[0]); i << 1; 1 << i; (i * 9) >> 2;
+    64 >> i; i << i; u << u[0]; u >> 1; b << 1; i.bitwise_left_shift(2); i.bitwise_right_shift(j);
+    m.bitwise_left_shift(3, i); m.rsub(x, y); m.rsub(i, 3, alpha=2); m.rsub(i, x);
+    x.subtract(y, alpha=2); x.positive() is x; +x; i.positive(); m.float_power(p, 2);
+    m.float_power(2, i); f.abs().float_power(f); (i + 1).float_power(x); m.ldexp(x, k[0, 0]);
+    f.ldexp(i[0]); i.ldexp(i); x.deg2rad(); i.deg2rad(); x.rad2deg(); f.rad2deg(); x.fix();
+    x.detach().sgn(); i.sgn(); n.isposinf(); n.isneginf(); i.isposinf(); x.isreal(); i.isreal();
+    s.is_nonzero(), j.is_nonzero(), c[1].is_nonzero(); x.not_equal(y); x.less(y); x.less_equal(0);
+    x.greater(v); x.greater_equal(y); x.detach() // 0.3; x.detach() // p.detach();
+    p.detach() // 0.1; f.detach() // 0.1; i // 2; i // -2; (i - 2) // 3; u // 3; x % 0.3; -x % p;
+    n % 2; n.detach() // 2; m.tensor([1.0]) // 0.1; n.detach().floor_divide(0.0); n.fmod(2);
+    z.detach() // 0.0; 1 // p.detach(); z % 0.0; z.fmod(0.0); x.fmod(p); (i - 2) % 3; (i - 2) % -3;
+    (i - 2).fmod(3); x.div(p, rounding_mode='floor'); x.div(p, rounding_mode='trunc');
+    (i - 2).div(2, rounding_mode='trunc'); (i - 2).div(-2, rounding_mode='floor');
+    x.div(i + 1, rounding_mode='floor'); i.div(2.5, rounding_mode='trunc'); 7 % (i + 2);
+    2.5 % (i + 2); x.clamp(y.detach() - 1, y.detach()); x.clamp(min=v); x.clamp(max=s); i.clamp(1);
+    i.clamp(min=1.5); i.clamp(m.tensor(0.5), m.tensor(1)); n.clamp(0, 1);
+    x.clamp(-0.5, float('nan')); x.clamp(m.tensor(-0.5, dtype=m.float64), y.detach());
+    x.clamp(0.5, -0.5); x.clip(y, v); b.clamp(0, 1); u + 300; u - 250; u * 2; -u; u // 7; u == 300;
+    u > -1; u.to(m.int8) + 100; i + 2 ** 40; u ** 2; u.to(m.int8) * 3; i ** 3; i.pow(0.5);
+    m.pow(2.0, i); x.round(decimals=1); x.logit(1e-6); (p / 3).logit(); x.lerp(y, 0.3);
+    x.lerp(y, p); x.addcmul(y, p, value=0.5); x.addcdiv(y, p, value=2); i.addcmul(i, i, value=2);
+    x.nan_to_num(); n.nan_to_num(); n.nan_to_num(1.0, 2.0, 3.0); x.isclose(y); x.allclose(y);
+    x.equal(x), x.equal(y), i.equal(i.double()); m.logical_xor(x, i); b.logical_xor(b[0]);
+    x.floor(), x.ceil(), x.trunc(), x.frac(), i.floor(); i.square(); b.square(); i.reciprocal();
+    i.rsqrt(); i.erf(); b.sigmoid(); u.sigmoid(); i.tan(), i.exp2(), i.log1p(); x.atan2(y);
+    i.atan2(i + 1); x.logaddexp(y); p.log2(), p.log10(), p.log1p(), p.expm1();
+    x.detach().clamp_(-0.5, 0.5); i.clamp_(1, 2); x.detach().hypot_(y.detach()); x.detach().fix_();
+    i.gcd_(i + 4); i.bitwise_left_shift_(1); x.detach().xlogy_(p.detach());
+    x.detach().copysign_(y.detach()); x.detach().float_power_(2); x.detach().greater_(0);
+    i.subtract_(1); x.detach().heaviside_(v.detach()); f.detach().deg2rad_(); p.detach().sinc_()
+"""
+)
+ERRORS = expressions(
+    """
+    i // 0; i % 0; i.fmod(0); i.div(0, rounding_mode='trunc'); 3 // (i * 0); x << 1; x >> i;
+    1.5 << i; m.gcd(x, x); i.gcd(x); m.lcm(i, x); m.heaviside(x, f); m.heaviside(i, x);
+    b.positive(); +b; i.add_(x); i.hypot_(x); x.clamp(); x.div(y, rounding_mode='up')
+"""
+)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("line", VALUES)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_values_are_those_of_torch(torch, line):
+    ours, theirs = run(tensorgrad, line), run(torch, line)
+    assert not isinstance(theirs, str), f"PyTorch refuses this: {theirs}"
+    assert same(ours, theirs), f"tensorgrad: {ours}\nPyTorch:    {theirs}"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("line", ERRORS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_errors_are_those_of_torch(torch, line):
+    theirs = run(torch, line)
+    assert isinstance(theirs, str), f"PyTorch accepts this: {theirs}"
+    assert run(tensorgrad, line) == theirs

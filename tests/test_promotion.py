@@ -26,6 +26,25 @@ OPERATIONS = {
     "cat": lambda m, a, b: m.cat([a.reshape(-1), b.reshape(-1)]),
     "add_": lambda m, a, b: a.add_(b),
 }
+# Of these PyTorch refuses some numbers, or two numbers, that we take.
+MORE = {
+    "subtract": lambda m, a, b: m.sub(a, b),
+    "true_divide": lambda m, a, b: m.true_divide(a, b),
+    "floor_divide": lambda m, a, b: a // b,
+    "remainder": lambda m, a, b: a % b,
+    "fmod": lambda m, a, b: m.fmod(a, b),
+    "maximum": lambda m, a, b: m.maximum(a, b),
+    "fmin": lambda m, a, b: m.fmin(a, b),
+    "atan2": lambda m, a, b: m.atan2(a, b),
+    "copysign": lambda m, a, b: m.copysign(a, b),
+    "xlogy": lambda m, a, b: m.xlogy(a, b),
+    "float_power": lambda m, a, b: m.float_power(a, b),
+    "clamp": lambda m, a, b: m.clamp(a, b),
+    "bitwise_and": lambda m, a, b: a & b,
+    "bitwise_left_shift": lambda m, a, b: a << b,
+    "mul_": lambda m, a, b: a.mul_(b),
+    "rsub": lambda m, a, b: m.rsub(a, b),
+}
 
 
 def operand(m, kind):
@@ -38,14 +57,14 @@ def operand(m, kind):
 def result(m, operation, a, b):
     """The dtype and the values of a result, or that there is none."""
     try:
-        y = OPERATIONS[operation](m, operand(m, a), operand(m, b))
+        y = (OPERATIONS | MORE)[operation](m, operand(m, a), operand(m, b))
     except (RuntimeError, TypeError, AttributeError):
         return None
     return str(y.dtype).rpartition(".")[2], y.tolist()
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", OPERATIONS | MORE)
 def test_every_pair(torch, operation):
     """441 pairs of operands, their values too."""
     wrong = []
@@ -55,12 +74,22 @@ def test_every_pair(torch, operation):
         if operation == "power" and {a.rstrip("()"), b.rstrip("()")} <= {"bool", "True"}:
             continue  # which PyTorch refuses, and NumPy's int8 is as good as any
         ours, theirs = result(tensorgrad, operation, a, b), result(torch, operation, a, b)
+        if theirs is None and operation in MORE:
+            continue
         agree = ours == theirs or (
             ours and theirs and ours[0] == theirs[0] and np.allclose(ours[1], theirs[1], rtol=1e-3)
         )
         if not agree:
             wrong.append(f"{a} {operation} {b}: {ours}, PyTorch {theirs}")
     assert not wrong, f"{len(wrong)} pairs:\n" + "\n".join(wrong)
+
+
+@pytest.mark.torch
+def test_result_type(torch):
+    """Also where no operation is done: of every pair of operands."""
+    for a, b in itertools.product(OPERANDS, OPERANDS):
+        ours, theirs = (m.result_type(operand(m, a), operand(m, b)) for m in (tensorgrad, torch))
+        assert str(ours).rpartition(".")[2] == str(theirs).rpartition(".")[2], (a, b)
 
 
 FROZEN = """

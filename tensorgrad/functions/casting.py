@@ -73,7 +73,9 @@ def cuda(self: Any, device: Any = None, non_blocking: builtins.bool = False) -> 
 
 def type_as(self: Any, other: Any) -> Any:
     """This tensor in the dtype of another."""
-    return to(self, other.dtype)
+    if not isinstance(other, Variable):
+        raise TypeError(f"type_as: expected a tensor, got {builtins.type(other).__name__}")
+    return to(self, other)
 
 
 def type(self: Any, dtype: Any = None, non_blocking: builtins.bool = False) -> Any:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import ops
-from ..backend import xp
+from ..backend import result_dtype, xp
 from ..variable import Variable, wrap
 
 # The ops whose torch name and arguments are those of the op itself.
@@ -20,7 +20,7 @@ logical_not, logical_and, logical_or = ops.logical_not, ops.logical_and, ops.log
 bitwise_and, bitwise_or, bitwise_xor = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor
 bitwise_not = ops.bitwise_invert
 isfinite, isnan = ops.isfinite, ops.isnan
-square, rsqrt, reciprocal = ops.square, ops.rsqrt, ops.reciprocal
+rsqrt, reciprocal = ops.rsqrt, ops.reciprocal
 exp2, expm1, log2, log10, log1p = ops.exp2, ops.expm1, ops.log2, ops.log10, ops.log1p
 logaddexp = ops.logaddexp
 tan, asin, acos, atan, atan2 = ops.tan, ops.asin, ops.acos, ops.atan, ops.atan2
@@ -81,6 +81,11 @@ def _tensor(value: Any, dtype: Any) -> Any:
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2**other``."""
     return ops.multiply(input, ops.power(2.0, other))
+
+
+def square(input: Any) -> Any:
+    """``input * input``; bools count as integers."""
+    return ops.square(ops.astype(input, "int64") if input.array.dtype.kind == "b" else input)
 
 
 def deg2rad(input: Any) -> Any:
@@ -151,10 +156,8 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     if min is None and max is None:
         raise RuntimeError("clamp: at least one of min and max must be given")
     if min is not None:
-        input = ops.where(ops.less(input, min), min, input)
-    if max is not None:
-        input = ops.where(ops.greater(input, max), max, input)
-    return input
+        input = ops.clamp_min(input, min)
+    return input if max is None else ops.clamp_max(input, max)
 
 
 clip = clamp
@@ -237,10 +240,10 @@ def _of_integers(function: Any, name: str) -> Any:
     """A function of two integer tensors or numbers, which says so when given others."""
 
     def checked(input: Any, other: Any) -> Any:
-        for value in (input, other):
-            kind = value.dtype.kind if isinstance(value, Variable) else ""
-            if kind == "f" or isinstance(value, float):
-                raise NotImplementedError(f"{name}: is for integers, not for floats")
+        values = [v.array if isinstance(v, Variable) else v for v in (input, other)]
+        dtype = result_dtype(*values)
+        if dtype.kind not in "iu":
+            raise NotImplementedError(f"{name}: is for integers, not for {dtype}")
         return function(input, other)
 
     checked.__name__ = name

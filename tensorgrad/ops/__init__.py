@@ -39,6 +39,8 @@ from .elementwise import (
     add,
     astype,
     ceil,
+    clamp_max,
+    clamp_min,
     copysign,
     cos,
     divide,

@@ -135,6 +135,30 @@ minimum.vjp(
 )
 
 
+@op(samples=binary(distinct, between), promotes="same")
+def clamp_min(xp, x, low):
+    """The larger one; unlike that of ``maximum`` the gradient of a tie goes to ``x`` alone."""
+    return xp.maximum(x, low)
+
+
+clamp_min.vjp(
+    lambda xp, g, x, low: xp.where(x >= low, g, 0.0),
+    lambda xp, g, x, low: xp.where(x < low, g, 0.0),
+)
+
+
+@op(samples=binary(distinct, between), promotes="same")
+def clamp_max(xp, x, high):
+    """The smaller one; unlike that of ``minimum`` the gradient of a tie goes to ``x`` alone."""
+    return xp.minimum(x, high)
+
+
+clamp_max.vjp(
+    lambda xp, g, x, high: xp.where(x <= high, g, 0.0),
+    lambda xp, g, x, high: xp.where(x > high, g, 0.0),
+)
+
+
 def _with_nan(source, *shape):
     return xp.where(source.mask(*shape), source.distinct(*shape), xp.nan)
 
@@ -420,15 +444,18 @@ for flat in (floor, ceil, trunc, round):
     flat.vjp(lambda xp, g: g * 0.0)
 
 
-def _refuse_zero(xp, b):
-    """Integers have no infinity or nan to say what a division by zero gives."""
-    if xp.asarray(b).dtype.kind != "f" and not xp.all(b):
+def _refuse_zero(xp, a, b):
+    """Integers have no infinity or nan to say what a division by zero gives; bools no division."""
+    kind = xp.result_type(a, b).kind
+    if kind == "b":
+        raise RuntimeError("bools are no numbers to divide; .int() casts")
+    if kind != "f" and not xp.all(b):
         raise RuntimeError("ZeroDivisionError: an integer was divided by zero")
 
 
 @op(samples=binary(between, away_from_zero), promotes="same")
 def floor_divide(xp, a, b):
-    _refuse_zero(xp, b)
+    _refuse_zero(xp, a, b)
     return xp.floor_divide(a, b)
 
 
@@ -438,7 +465,7 @@ floor_divide.vjp(lambda xp, g: g * 0.0, lambda xp, g: g * 0.0)
 @op(samples=binary(between, away_from_zero), promotes="same")
 def fmod(xp, a, b):
     """The remainder with the sign of ``a``."""
-    _refuse_zero(xp, b)
+    _refuse_zero(xp, a, b)
     return xp.fmod(a, b)
 
 
@@ -448,7 +475,7 @@ fmod.vjp(lambda xp, g: g, lambda xp, g, a, b: -g * xp.trunc(a / b))
 @op(samples=binary(between, away_from_zero), promotes="same")
 def remainder(xp, a, b):
     """The remainder with the sign of ``b``."""
-    _refuse_zero(xp, b)
+    _refuse_zero(xp, a, b)
     return xp.remainder(a, b)
 
 

@@ -295,4 +295,4 @@ def _as_parameter(value: Any) -> Any:
 def _described(name: str, parameter: Any) -> str:
     sizes = "x".join(map(str, parameter.shape))
     kind = "Parameter" if isinstance(parameter, Parameter) else "Tensor"
-    return f"({name}): {kind} containing: [tensorgrad.{parameter.dtype} of size {sizes}]"
+    return f"({name}): {kind} containing: [{parameter.dtype} of size {sizes}]"

@@ -307,7 +307,7 @@ def test_joining_many_saves_the_shapes_once():
 
 def test_bits_are_not_read_as_another_dtype():
     x = tensorgrad.zeros(2, 3)
-    with pytest.raises(RuntimeError, match=r"view: the bits of float32 cannot be read as int32"):
+    with pytest.raises(RuntimeError, match=r"view: the bits of .* cannot be read as .*int32"):
         x.view(tensorgrad.int32)
     with pytest.raises(RuntimeError, match=r"as_strided.*unfold and diagonal make views"):
         x.as_strided((2,), (1,))

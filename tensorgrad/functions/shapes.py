@@ -8,7 +8,8 @@ from operator import index as as_int
 from typing import Any
 
 from .. import ops
-from ..backend import known_dtype, xp
+from ..backend import DTYPE, known_dtype, xp
+from ..backend.dtypes import dtype
 from ..variable import wrap
 from .dims import dim_of, need_matrix, sizes_of
 
@@ -34,10 +35,11 @@ def reshape(input: Any, shape: Any, *more: Any) -> Any:
 
 def view(input: Any, size: Any, *more: Any) -> Any:
     """:func:`reshape` that never copies."""
-    if isinstance(size, (xp.dtype, type, str)):
-        if known_dtype(size) != input.dtype:
+    if isinstance(size, (dtype, xp.dtype, type, str)):
+        wanted = DTYPE[known_dtype(size)]
+        if wanted is not input.dtype:
             raise RuntimeError(
-                f"view: the bits of {input.dtype} cannot be read as {known_dtype(size)}; "
+                f"view: the bits of {input.dtype} cannot be read as {wanted}; "
                 "to(dtype) converts the values"
             )
         return wrap(input.array, None, input.storage)  # a view of bits has no derivative

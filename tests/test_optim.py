@@ -166,7 +166,7 @@ def plain(value):
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if hasattr(value, "detach"):
-        return str(value.dtype).removeprefix("torch."), tuple(value.shape)
+        return str(value.dtype).rpartition(".")[2], tuple(value.shape)
     return value
 
 

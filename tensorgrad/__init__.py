@@ -104,7 +104,14 @@ from .linalg import (
     vdot,
 )
 from .linalg import p_norm as norm
-from .mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from .ops import fused, patch
 from .printing import set_printoptions
 from .random import (

@@ -1,8 +1,8 @@
-"""The chain rule: what an op is, how its applications are recorded, and the backward pass.
+"""What an op is, and how its applications are evaluated and recorded.
 
 No formula stands here. An :class:`Op` knows its forward function and one vector-Jacobian product
-(vjp) per differentiable argument; calling it on tensors records a :class:`Node`; :func:`backward`
-walks the nodes from last to first and evaluates the vjps.
+(vjp) per differentiable argument; calling it on tensors records a :class:`Node`;
+:func:`~tensorgrad.engine.backward` walks the nodes from last to first and evaluates the vjps.
 
 The same vjp runs under two interpreters. ``xp`` is the array namespace and the values are raw
 arrays in an ordinary backward pass; with ``create_graph=True`` it is ``tensorgrad.ops`` and the
@@ -11,16 +11,17 @@ values are Tensors, so that derivatives can be differentiated again.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from . import errors
-from .backend import is_view_of, kernels, overlap, promote
+from . import anomaly, errors
+from .backend import is_view_of, kernels, promote
 from .backend import xp as arrays_xp
-from .mode import set_grad_enabled
+from .engine import backward
 from .mode import state as mode
-from .variable import Array, Bound, Storage, Variable, tick, wrap
+from .mode import unusual
+from .node import Node
+from .variable import Array, Bound, InferenceStorage, Storage, Variable, wrap
 
 ndarray = arrays_xp.ndarray
 
@@ -47,14 +48,14 @@ class Plan:
     """What recording an op keeps, and how its vjps are called, for one set of inputs.
 
     ``keep`` lists what to save, each as ``(what, which)``; a step is ``(argument, formula,
-    places)``, with the places of the formula's values in what was saved.
+    places)``, with the places of the formula's values in what was saved, None for all in order.
     """
 
     __slots__ = ("keep", "steps", "keeps_values")
 
     def __init__(self, op: Op, mask: int) -> None:
         self.keep: list[tuple[str, Any]] = []
-        self.steps: list[tuple[int, Callable, list[int]]] = []
+        steps = []
         for i, formula in op.formulas_for(mask):
             places = []
             for name in _parameters(formula)[0][2:]:
@@ -62,7 +63,9 @@ class Plan:
                 if item not in self.keep:
                     self.keep.append(item)
                 places.append(self.keep.index(item))
-            self.steps.append((i, formula, places))
+            steps.append((i, formula, places))
+        everything = list(range(len(self.keep)))
+        self.steps = [(i, f, None if places == everything else places) for i, f, places in steps]
         self.keeps_values = any(what in ("input", "output") for what, _ in self.keep)
 
 
@@ -202,9 +205,14 @@ class Op:
                 plan = plans.get(mask) or op.plan(mask)
                 tensor.node = node = Node(op, params, parents, plan, y)
                 tensor.needs_grad = True
-                op.save(node, values, y, extra, args, tensor.storage)
+                if plan.keep:
+                    op.save(node, values, y, extra, args, tensor.storage)
+                else:
+                    node.saved, node.guards = _NOTHING, ()
             if shares:
                 args[0].adopt(tensor)
+            if unusual:
+                _observe(tensor, shares, values, params)
             return tensor
 
         apply.__name__ = apply.__qualname__ = self.name
@@ -226,8 +234,11 @@ class Op:
         for what, which in node.plan.keep:
             if what == "input":
                 a = args[which]
+                lies = a.storage if isinstance(a, Variable) else None
+                if type(lies) is InferenceStorage:
+                    raise errors.inference_saved(self.name)
                 saved.append(values[which])
-                guards.append(a.storage if isinstance(a, Variable) else None)
+                guards.append(lies)
             elif what == "output":
                 saved.append(y)
                 guards.append(storage)
@@ -240,12 +251,34 @@ class Op:
                 )  # fmt: skip
                 guards.append(None)
 
+    def reopened(self, node: Node) -> Sequence:
+        """What a node saved, as Tensors with their history, for ``create_graph=True``."""
+        reopened = []
+        for (what, which), value, storage in zip(
+            node.plan.keep, node.values(), node.guards, strict=True
+        ):
+            if what == "output":
+                value = wrap(value, node, storage)
+            elif what == "input":
+                value = node.input(value, which, storage)
+            reopened.append(value)
+        return reopened
+
+    def kept(self, node: Node, saved: Sequence) -> list[tuple[str, Any]]:
+        """The arguments and the result among the saved values, by name, for messages."""
+        return [
+            (self.arguments[which] if what == "input" else "result", value)
+            for (what, which), value in zip(node.plan.keep, saved)
+            if what in ("input", "output")
+        ]
+
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         """The gradients of the inputs, given that of the output: one vjp per input."""
-        return [
-            (i, formula(xp, g, *[saved[k] for k in places]))
-            for i, formula, places in node.plan.steps
-        ]
+        pulled = []
+        for i, formula, places in node.plan.steps:
+            named = saved if places is None else [saved[k] for k in places]
+            pulled.append((i, formula(xp, g, *named)))
+        return pulled
 
 
 class Fused(Op):
@@ -268,8 +301,10 @@ class Fused(Op):
         apply_or_compose.__dict__.update(apply.__dict__)
         return apply_or_compose
 
+    keep = keeps_values = True
+
     def plan(self, mask: int) -> Any:
-        return None
+        return self  # one plan for all: everything is kept
 
     def kernel(self, values: list, params: dict) -> tuple[Array, Any]:
         kernel = kernels.find(self.name)
@@ -282,6 +317,16 @@ class Fused(Op):
     ) -> None:
         node.saved = [values, *extra]
         node.guards = [a.storage if isinstance(a, Variable) else None for a in args]
+        if any(type(storage) is InferenceStorage for storage in node.guards):
+            raise errors.inference_saved(self.name)
+
+    def reopened(self, node: Node) -> Sequence:
+        values, *extra = node.values()
+        triples = zip(values, range(len(values)), node.guards)
+        return [[node.input(*triple) for triple in triples], *extra]
+
+    def kept(self, node: Node, saved: Sequence) -> list[tuple[str, Any]]:
+        return list(zip(self.arguments, saved[0]))
 
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         needs = [p is not None for p in node.parents]
@@ -336,6 +381,16 @@ def _register(made: Any) -> Any:
     return made.apply
 
 
+def _observe(tensor: Any, shares: bool, values: list, params: dict) -> None:
+    """What the modes other than recording do with a result."""
+    if mode.inference and not shares:
+        tensor.storage = InferenceStorage()
+    if mode.checking and tensor.node is not None:
+        anomaly.check_result(tensor.node, tensor.array, values, params)
+
+
+_NOTHING: list = []  # what a node has saved whose vjps name no value
+
 _NUMBERS = frozenset((float, int, bool))
 
 
@@ -349,212 +404,3 @@ def _operand(value: Any, op: Op) -> Any:
         f"{op.name}: expected a tensor or a number, got {type(value).__name__}; "
         "tensorgrad.tensor(...) makes a tensor of nested lists and arrays"
     )
-
-
-# --- the recorded graph and the backward pass -----------------------------------------------------
-
-
-class Node:
-    """One recorded application of an op.
-
-    ``parents`` has for each argument the node or leaf that its gradient goes to, or None.
-    """
-
-    __slots__ = ("seq", "op", "params", "parents", "plan", "shape", "dtype", "saved", "guards",
-                 "__weakref__")  # fmt: skip
-
-    def __init__(self, op: Op, params: dict, parents: list, plan: Any, y: Array) -> None:
-        self.seq = tick()
-        self.op = op
-        self.params = params
-        self.parents = parents
-        self.plan = plan  # None for a fused op, which keeps its inputs
-        self.shape = y.shape
-        self.dtype = y.dtype
-        self.saved: Sequence | None
-        self.guards: Sequence[Storage | None]  # for each value saved, where it lies
-
-    def __repr__(self) -> str:
-        return f"<{self.op.name} {list(self.shape)}>"
-
-    def values(self) -> Sequence:
-        """What was saved, after checking that it is still there and was not overwritten."""
-        if self.saved is None:
-            raise errors.freed(self.op.name)
-        for storage in self.guards:
-            if storage is not None and storage.written > self.seq:
-                raise errors.overwritten(self.op.name, self.shape, storage.writer)
-        return self.saved
-
-    def keep_copies(self, array: Array, storage: Storage) -> None:
-        """Save copies of what lies in ``array``, which is about to be overwritten."""
-        if self.saved is not None and storage in self.guards:
-            self.saved = [
-                s.copy() if isinstance(s, ndarray) and overlap(s, array) else s for s in self.saved
-            ]
-            self.guards = [s if s is not storage else None for s in self.guards]
-
-    def release(self) -> None:
-        """Let go of the saved arrays."""
-        if self.plan is None or self.plan.keeps_values:
-            self.saved, self.guards = None, ()
-
-    def reopened(self) -> Sequence:
-        """The saved values as Tensors with their history, for ``create_graph=True``."""
-        saved = self.values()
-        if self.plan is None:  # a fused op: the inputs
-            inputs = [self._tensor(v, i, s) for i, (v, s) in enumerate(zip(saved[0], self.guards))]
-            return [inputs, *saved[1:]]
-        reopened = []
-        for (what, which), value, storage in zip(self.plan.keep, saved, self.guards, strict=True):
-            if what == "output":
-                value = wrap(value, self, storage)
-            elif what == "input":
-                value = self._tensor(value, which, storage)
-            reopened.append(value)
-        return reopened
-
-    def _tensor(self, value: Any, position: int, storage: Storage | None) -> Any:
-        if not isinstance(value, ndarray):
-            return value
-        parent = self.parents[position]
-        if parent is None or isinstance(parent, Node):
-            return wrap(value, parent, storage)
-        if parent.array is value:
-            return parent
-        # The leaf was cast, or given other data since: link to it, with the value seen then.
-        tensor = Bound.ops.alias(parent)
-        tensor.array, tensor.storage = value, storage
-        return tensor
-
-
-def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
-    """Sum a gradient over the axes along which its input was repeated."""
-    extra = len(g.shape) - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        i for i, n in enumerate(shape, extra) if n == 1 != g.shape[i]
-    )
-    return xp.reshape(xp.sum(g, axis=axes), shape)
-
-
-def _leading_to(roots: Iterable[Node], targets: set[int]) -> set[Node]:
-    """The nodes between ``roots`` and the targets (given by id), targets included."""
-    seen: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(p for p in node.parents if isinstance(p, Node))
-    needed: set[Node] = set()
-    for node in sorted(seen, key=lambda n: n.seq):
-        if id(node) in targets or any(id(p) in targets or p in needed for p in node.parents):
-            needed.add(node)
-    return needed
-
-
-def backward(
-    roots: Sequence[Any],
-    gradients: Sequence[Any],
-    *,
-    inputs: Sequence[Any] | None = None,
-    retain_graph: bool = False,
-    create_graph: bool = False,
-) -> list[Any]:
-    """The reverse pass from ``roots``, whose gradients are given, with no recursion.
-
-    Without ``inputs`` every leaf's gradient is added to its ``.grad``. With them, only the way to
-    them is walked, and their gradients are returned (None where there is no way).
-    """
-    xp: Any = Bound.ops if create_graph else arrays_xp
-    found: dict[int, Any] = {}
-    needed: set[Node] | None = None
-    if inputs is not None:
-        targets = {id(t.node or t) for t in inputs}
-        needed = _leading_to([r.node for r in roots if r.node], targets)
-
-    pending: dict[Node, Any] = {}  # gradients of nodes not yet visited
-    owned: set[Node] = set()  # those whose pending gradient nobody else can see
-    queue: list[tuple[int, Node]] = []  # latest first
-
-    def ours(g: Any, fresh: bool) -> Any:
-        """``g`` for the caller, who may write into it."""
-        return g if fresh or create_graph else arrays_xp.array(g)
-
-    def receive(to: Any, g: Any, fresh: bool) -> None:
-        """Add ``g`` to the gradient of a node or leaf; ``fresh``: ``g`` is ours to keep."""
-        if isinstance(g, arrays_xp.Scattered):
-            if to in owned:
-                g.add_to(pending[to])
-                return
-            g, fresh = arrays_xp.asarray(g), True
-        if g.shape != to.shape:
-            g, fresh = _unbroadcast(xp, g, to.shape), not create_graph
-        dtype = to.dtype if isinstance(to, Node) else to.array.dtype
-        if g.dtype is not dtype and g.dtype != dtype:
-            g, fresh = xp.astype(g, dtype), not create_graph
-        if not isinstance(to, Node):
-            if inputs is None:
-                _accumulate(to, g, fresh, create_graph)
-            elif id(to) in targets:
-                found[id(to)] = found[id(to)] + g if id(to) in found else ours(g, fresh)
-        elif to not in pending:
-            if needed is not None and to not in needed:
-                return
-            pending[to] = g
-            if fresh and type(g) is ndarray:
-                owned.add(to)
-            heapq.heappush(queue, (-to.seq, to))
-        elif to in owned:
-            arrays_xp.add(pending[to], g, out=pending[to])
-        else:
-            pending[to] = total = pending[to] + g
-            if type(total) is ndarray:  # not a Tensor, nor a NumPy scalar
-                owned.add(to)
-
-    with set_grad_enabled(create_graph), arrays_xp.errstate(all="ignore"):
-        for root, g in zip(roots, gradients, strict=True):
-            receive(root.node or root, g if create_graph else g.array, False)
-        while queue:
-            node = heapq.heappop(queue)[1]
-            g = pending.pop(node)
-            if needed is not None and id(node) in targets:
-                found[id(node)] = ours(g, node in owned)
-            saved = node.reopened() if create_graph else node.values()
-            for i, gi in node.op.pull(xp, g, node, saved):
-                parent = node.parents[i]
-                if parent is not None:
-                    fresh = type(gi) is ndarray and gi.base is None and gi is not g
-                    receive(parent, gi, fresh)
-            if not retain_graph:
-                del saved
-                node.release()
-    results = [found.get(id(t.node or t)) for t in inputs or ()]
-    return [r if r is None or create_graph else wrap(arrays_xp.asarray(r)) for r in results]
-
-
-def _accumulate(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:
-    if create_graph:
-        leaf.grad = Bound.ops.clone(g) if leaf.grad is None else leaf.grad + g
-    elif leaf.grad is None:
-        leaf.grad = wrap(arrays_xp.asarray(g) if fresh else arrays_xp.array(g))
-    elif leaf.grad.needs_grad:
-        leaf.grad = leaf.grad + wrap(arrays_xp.asarray(g))
-    else:
-        arrays_xp.add(leaf.grad.array, g, out=leaf.grad.array)
-        leaf.grad.wrote("the accumulation of gradients")
-
-
-def grad_of(tensor: Any, gradient: Any | None, name: str = "backward") -> Any:
-    """The gradient to start from at ``tensor``: the one given, or 1 for a single element."""
-    if not tensor.needs_grad:
-        raise errors.no_history(name)
-    if gradient is None:
-        if tensor.array.size != 1:
-            raise errors.wrong_gradient(name, tensor.shape, None)
-        return wrap(arrays_xp.ones_like(tensor.array))
-    if not isinstance(gradient, Variable):
-        raise TypeError(f"{name}: a gradient must be a tensor, not {type(gradient).__name__}")
-    if gradient.shape != tensor.shape:
-        raise errors.wrong_gradient(name, tensor.shape, gradient.shape)
-    return gradient

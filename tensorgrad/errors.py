@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .backend import xp
 
@@ -38,21 +39,60 @@ def _mismatch(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     return f"their batch dimensions {a[:-2]} and {b[:-2]} do not broadcast"
 
 
-def freed(op: str) -> RuntimeError:
+def freed(op: str, where: str) -> RuntimeError:
     """A second backward pass after the first one let go of the saved values."""
     return RuntimeError(
-        f"backward a second time through {op}, whose saved values are freed; pass "
-        "retain_graph=True to the first backward to keep them"
+        f"backward a second time through {op}, recorded at {where}, whose saved values are freed; "
+        "pass retain_graph=True to the first backward to keep them"
     )
 
 
-def overwritten(op: str, shape: tuple[int, ...], writer: str) -> RuntimeError:
+def overwritten(
+    op: str, shape: tuple[int, ...], where: str, writer: str, wrote: str
+) -> RuntimeError:
     """A backward pass that needs what an in-place write has replaced."""
     return RuntimeError(
-        f"the backward pass of {op} (output shape {tuple(shape)}) needs a value that {writer} has "
-        "overwritten in place since; use the operation that makes a new tensor, or clone() before "
-        "writing"
+        f"the backward pass of {op} (output shape {tuple(shape)}), recorded at {where}, needs a "
+        f"value that {writer} has overwritten in place since, at {wrote}; use the operation that "
+        "makes a new tensor, or clone() before writing"
     )
+
+
+def recomputed_from_overwritten(writer: str, wrote: str) -> RuntimeError:
+    """A checkpoint whose function would now be called with other values."""
+    return RuntimeError(
+        f"checkpoint: an input or parameter of the function was overwritten in place by {writer}, "
+        f"at {wrote}, before the backward pass that calls it again"
+    )
+
+
+def inference_saved(op: str) -> RuntimeError:
+    """An operation is to be recorded whose derivative needs a tensor of inference mode."""
+    return RuntimeError(
+        f"{op}: a tensor made in inference_mode cannot be saved for the backward pass; clone() it, "
+        "or make it under no_grad"
+    )
+
+
+def inference_written(writer: str) -> RuntimeError:
+    """A write to a tensor of inference mode from outside."""
+    return RuntimeError(
+        f"{writer}: a tensor made in inference_mode is written in place only there; clone() it, or "
+        "make it under no_grad"
+    )
+
+
+def check_replaced_gradient(hook: Any, before: Any, given: Any) -> None:
+    """A hook may replace a gradient by another of the same shape and dtype."""
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if not hasattr(given, "array"):
+        raise TypeError(f"the hook {name} must return a tensor or None, not {type(given).__name__}")
+    if given.shape != before.shape or given.dtype != before.dtype:
+        raise RuntimeError(
+            f"the hook {name} has replaced a gradient of shape {tuple(before.shape)} and "
+            f"{before.dtype} by one of shape {tuple(given.shape)} and {given.dtype}; they must be "
+            "equal"
+        )
 
 
 def no_history(name: str) -> RuntimeError:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core import Node
+from .node import Node, recorded
 from .tensor import Tensor
 from .variable import Variable
 
@@ -105,7 +105,7 @@ def draw(
     import graphviz
 
     outputs, called = _outputs(tensor), _called(names)
-    nodes = _recorded(outputs)
+    nodes = recorded(outputs)
     uses = Counter(id(parent) for node in nodes for parent in node.parents)
     uses.update(id(output) for output in outputs)
     picture = graphviz.Digraph(
@@ -208,18 +208,6 @@ def _called(names: Names | None) -> dict[int, list[str]]:
         if name:
             called.setdefault(id(t.node or t), []).append(str(name))
     return called
-
-
-def _recorded(outputs: Iterable[Variable]) -> list[Node]:
-    """All operations that led to the outputs, in the order in which they were executed."""
-    seen: set[Node] = set()
-    stack = [t.node for t in outputs if t.node]
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(p for p in node.parents if isinstance(p, Node))
-    return sorted(seen, key=lambda n: n.seq)
 
 
 def _sources(node: Node, uses: Mapping[int, int]) -> list[Any]:

@@ -1,8 +1,8 @@
 """class Tensor: an array with a history, under PyTorch's names.
 
 The mathematics is in ``ops``, the torch-named functions over it in ``functions``; here they become
-methods and operators, beside what belongs to a tensor as such: autograd, in-place writes, views,
-dtypes, and the way to and from NumPy.
+methods and operators, beside what belongs to a tensor as such: in-place writes, views, dtypes, and
+the way to and from NumPy. What it knows of gradients is in ``differentiable``.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import core, creation, functions, linalg, ops, sampling
+from . import creation, functions, linalg, ops, sampling
 from .backend import CATEGORY, default_float, overlap, xp
 from .devices import CPU, device, strided
-from .errors import explained
+from .differentiable import Differentiable
+from .errors import explained, inference_written
 from .functions.subscripts import steps_of
-from .mode import is_grad_enabled
+from .mode import is_grad_enabled, is_inference_mode_enabled
 from .printing import described
-from .variable import Storage, Variable, bind, wrap
+from .variable import Variable, bind, new_storage, wrap
 
 Size = tuple
 
 
-class Tensor(Variable):
+class Tensor(Differentiable):
     """An n-dimensional array that can be differentiated; ``tensorgrad.tensor(...)`` makes one.
 
     >>> import tensorgrad
@@ -40,80 +41,9 @@ class Tensor(Variable):
         if isinstance(data, Variable):
             self.array, self.storage = data.array, data.storage
         else:
-            self.array, self.storage = _constant(data, default_float()).array, Storage()
+            self.array, self.storage = _constant(data, default_float()).array, new_storage()
         if requires_grad:
             self.requires_grad = True
-
-    # --- autograd ---------------------------------------------------------------------------------
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients flow to this tensor: a leaf's choice, inherited by its results."""
-        return self.needs_grad
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        if self.node is not None and not value:
-            raise RuntimeError(
-                "requires_grad can be switched off only on leaf tensors; use detach() instead"
-            )
-        if value and self.array.dtype.kind != "f":
-            raise RuntimeError(
-                f"only tensors of a float dtype can require gradients, not {self.array.dtype}"
-            )
-        self.needs_grad = bool(value)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        self.requires_grad = requires_grad
-        return self
-
-    @property
-    def is_leaf(self) -> bool:
-        return self.node is None
-
-    @property
-    def grad_fn(self) -> core.Node | None:
-        """The recorded operation that made this tensor."""
-        return self.node
-
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-    ) -> None:
-        """Add the derivative of this tensor to the ``.grad`` of every leaf it depends on.
-
-        ``gradient`` (the shape of this tensor) is implied to be 1 for a single element. The saved
-        values are freed unless ``retain_graph``; ``create_graph`` makes the gradients
-        differentiable themselves and implies ``retain_graph``.
-        """
-        keep = create_graph if retain_graph is None else retain_graph
-        g = core.grad_of(self, gradient)
-        core.backward([self], [g], retain_graph=keep, create_graph=create_graph)
-
-    def detach(self) -> Tensor:
-        """The same memory without the history."""
-        return wrap(self.array, None, self.storage)
-
-    @property
-    def data(self) -> Tensor:
-        """The same memory without the history; assigning replaces the array."""
-        return self.detach()
-
-    @data.setter
-    def data(self, value: Tensor) -> None:
-        if self.node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
-            raise RuntimeError(
-                f"data: the history of this tensor is of shape {tuple(self.shape)} and "
-                f"{self.dtype}, the new values of {tuple(value.shape)} and {value.dtype}; only a "
-                "leaf may change"
-            )
-        self.array, self.storage, self.family = value.array, value.storage, None
-
-    @property
-    def _version(self) -> int:
-        return self.storage.version
 
     # --- writing in place -------------------------------------------------------------------------
 
@@ -133,7 +63,7 @@ class Tensor(Variable):
         histories = self._histories(result, writer) if is_grad_enabled() else ()
         self._write(Ellipsis, result.array, writer)
         for tensor, now in histories:
-            tensor.node, tensor.needs_grad = now.node, now.needs_grad
+            tensor.relink(now)
         return self
 
     def _become_view(self, view: Any, writer: str) -> Tensor:
@@ -143,7 +73,8 @@ class Tensor(Variable):
                 f"{writer}: gradients need the shape of a leaf that requires grad, and a history "
                 f"the record of how a shape changed; use {writer[:-1]}()"
             )
-        self.array, self.node = view.array, view.node
+        self.array = view.array
+        self.relink(view)
         return self
 
     def _histories(self, result: Tensor, writer: str) -> list[tuple[Tensor, Tensor]]:
@@ -177,6 +108,8 @@ class Tensor(Variable):
                 f"{writer}: this memory cannot be written, as that of an expanded tensor, whose "
                 "elements are one in several places; clone() it first"
             )
+        if self.storage.inference and not is_inference_mode_enabled():
+            raise inference_written(writer)
         try:
             xp.write_at(self.array, index, values)
         except (ValueError, IndexError, TypeError, OverflowError) as error:
@@ -377,8 +310,8 @@ class Tensor(Variable):
     def __deepcopy__(self, memo: dict) -> Tensor:
         array = xp.array(self._own_values("deep-copied"))
         memo[id(self)] = made = _leaf(type(self), array, self.needs_grad, self.name)
-        if self.grad is not None:
-            made.grad = self.grad.detach().clone()
+        if self._grad is not None:
+            made._grad = self._grad.detach().clone()
         return made
 
     def _own_values(self, done: str) -> Any:
@@ -460,7 +393,7 @@ _COMPARABLE = (Variable, int, float, xp.ndarray, xp.generic)
 def _leaf(cls: type[Tensor], array: Any, needs_grad: bool, name: str | None) -> Tensor:
     """A leaf of the given class around ``array``; its ``__init__`` is not called."""
     made = cls.__new__(cls)
-    made.array, made.storage = array, Storage()
+    made.array, made.storage = array, new_storage()
     made.needs_grad, made.name = needs_grad, name
     return made
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .backend import DTYPE
+from .mode import state as mode
+from .source import here
 
 if TYPE_CHECKING:
-    from .core import Node
+    from .hooks import Hooks
+    from .node import Node
 
 Array = Any  # an array of the backend
 
@@ -33,7 +36,20 @@ class Storage:
 
     written: int = 0  # clock time of the last in-place write
     writer: str = ""
+    place: Any = None  # of that write in the user's program
     version: int = 0  # the number of in-place writes so far
+    inference = False
+
+
+class InferenceStorage(Storage):
+    """The storage of tensors made in inference mode, which no operation may save."""
+
+    inference = True
+
+
+def new_storage() -> Storage:
+    """The storage of a new array, which knows whether it is made in inference mode."""
+    return InferenceStorage() if mode.inference else Storage()
 
 
 class Variable:
@@ -44,7 +60,8 @@ class Variable:
     family: set[ref] | None = None  # of all views of one tensor and itself; None without views
     node: Node | None = None  # the operation that made it; None for a leaf
     needs_grad: bool = False
-    grad: Any = None
+    _grad: Any = None
+    hooks: Hooks | None = None  # of a leaf; those of a result belong to its node
     name: str | None = None  # for pictures and messages
 
     __hash__ = object.__hash__
@@ -62,7 +79,7 @@ class Variable:
         """Record that the array was just overwritten, for backward passes that needed it."""
         storage = self.storage
         storage.version += 1
-        storage.written, storage.writer = tick(), writer
+        storage.written, storage.writer, storage.place = tick(), writer, here()
 
     def adopt(self, view: Variable) -> None:
         """Note that ``view`` is another name for some of this memory, as long as it lives."""
@@ -90,7 +107,7 @@ def wrap(array: Array, node: Node | None = None, storage: Storage | None = None)
     cls = Bound.tensor_type
     tensor = cls.__new__(cls)
     tensor.array = array
-    tensor.storage = storage or Storage()
+    tensor.storage = storage or new_storage()
     if node is not None:
         tensor.node = node
         tensor.needs_grad = True

@@ -25,8 +25,17 @@ PACKAGES = ("tensorgrad", "nn", "gpt")
 # A module may import from its own stage and from those before it.
 ORDER = (
     ("tensorgrad.backend",),
-    ("tensorgrad.mode", "tensorgrad.errors", "tensorgrad.devices", "tensorgrad.printing"),
+    (
+        "tensorgrad.mode",
+        "tensorgrad.errors",
+        "tensorgrad.devices",
+        "tensorgrad.printing",
+        "tensorgrad.source",
+        "tensorgrad.hooks",
+    ),
     ("tensorgrad.variable", "tensorgrad.random"),
+    ("tensorgrad.node", "tensorgrad.anomaly"),
+    ("tensorgrad.engine",),
     ("tensorgrad.core",),
     ("tensorgrad.ops",),
     (
@@ -34,9 +43,15 @@ ORDER = (
         "tensorgrad.contraction",
         "tensorgrad.linalg",
     ),
-    ("tensorgrad.creation", "tensorgrad.sampling", "tensorgrad.tensor"),
+    (
+        "tensorgrad.creation",
+        "tensorgrad.sampling",
+        "tensorgrad.differentiable",
+        "tensorgrad.tensor",
+    ),
     (
         "tensorgrad.autograd",
+        "tensorgrad.func",
         "tensorgrad.testing",
         "tensorgrad.graph",
         "tensorgrad.optim",
@@ -56,7 +71,7 @@ SANCTIONED = {"tensorgrad.__init__", "tensorgrad.nn"}
 
 # What the packages after tensorgrad see of it: its front, and these modules. The rest is inside;
 # `from tensorgrad import tensor` is the function of that name.
-PUBLIC = {"autograd", "testing", "graph", "linalg", "optim", "serialization", "utils", "nn"}
+PUBLIC = {"autograd", "func", "testing", "graph", "linalg", "optim", "serialization", "utils", "nn"}
 INSIDE = {name.partition(".")[2] for name in STAGE} - PUBLIC - {"tensor"}
 
 # Where a third-party package may be imported. What is not here is not a dependency.

@@ -167,6 +167,15 @@ def test_grad_of_several_outputs():
     assert g.tolist() == [3 + 2, 3 + 40]
 
 
+def test_grad_of_a_batch_of_gradients():
+    x, unused = leaf([1.0, 2.0]), leaf(3.0)
+    y = x * x
+    (rows,) = grad(y, x, tensorgrad.eye(2), is_grads_batched=True)
+    assert rows.tolist() == [[2.0, 0.0], [0.0, 4.0]]
+    found = grad((x * 2).sum(), [x, unused], materialize_grads=True)
+    assert [g.tolist() for g in found] == [[2.0, 2.0], 0.0]
+
+
 def test_detach_cuts():
     x = leaf(3.0)
     (x * x.detach()).backward()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+
 import numpy as np
 import pytest
 
+import nn
 import tensorgrad
 from tensorgrad import arange, ones, ops, tensor, zeros
 from tensorgrad.core import op
+from tensorgrad.node import recorded
+from tensorgrad.source import line
 
 X = zeros(2, 3)
 
@@ -106,6 +112,63 @@ def test_complaint(call, kind, sentence):
 def test_a_complaint_comes_from_the_backward_pass_too():
     with pytest.raises(RuntimeError, match=r"gradient has shape \(3,\) and the tensor \(2, 3\)"):
         X.clone().requires_grad_().backward(ones(3))
+
+
+# --- lines of the user's program ------------------------------------------------------------------
+
+
+def here():
+    """``file:line`` of the caller."""
+    frame = inspect.currentframe().f_back
+    return f"tests/test_errors.py:{frame.f_lineno}"
+
+
+def test_every_node_knows_its_line():
+    x = ones(3).requires_grad_()
+    direct, line = x.exp(), here()
+    assert direct.grad_fn.source.replace(os.sep, "/") == line
+    operator, line = x * 2, here()
+    assert operator.grad_fn.source.replace(os.sep, "/") == line
+    composed, line = x.std(), here()  # by ops inside tensorgrad
+    assert {n.source.replace(os.sep, "/") for n in recorded([composed])} == {line}
+    layer = nn.Linear(3, 2)
+    layered, line = layer(x), here()  # by ops inside nn
+    assert layered.grad_fn.source.replace(os.sep, "/") == line
+    (g,), line = tensorgrad.grad(x.exp().sum(), x, create_graph=True), here()
+    assert g.grad_fn.source.replace(os.sep, "/") == line
+    assert x.grad_fn is None
+
+
+def test_lines_of_code_without_a_file():
+    names = {"x": ones(3).requires_grad_()}
+    exec(compile("\n\ny = x.exp()", "<typed>", "exec"), names)
+    assert names["y"].grad_fn.source == "<typed>:3"
+    assert line(None, 0) == "an unknown line"
+
+
+def test_a_value_overwritten_in_place_names_both_lines():
+    x = ones(3).requires_grad_()
+    y = x * 1
+    z, saved_at = y.exp() * y, here()
+    y[0], written_at = 5.0, here()
+    with pytest.raises(RuntimeError) as error:
+        z.sum().backward()
+    message = str(error.value).replace(os.sep, "/")
+    assert f"the backward pass of multiply (output shape (3,)), recorded at {saved_at}" in message
+    assert f"an assignment to an index has overwritten in place since, at {written_at}" in message
+    assert "\n" not in message
+
+
+def test_a_freed_graph_names_its_line():
+    x = ones(3).requires_grad_()
+    y, recorded_at = x.exp(), here()
+    y.sum().backward()
+    with pytest.raises(RuntimeError) as error:
+        y.sum().backward()
+    assert str(error.value).replace(os.sep, "/") == (
+        f"backward a second time through exp, recorded at {recorded_at}, whose saved values are "
+        "freed; pass retain_graph=True to the first backward to keep them"
+    )
 
 
 # --- what an op's author gets wrong ---------------------------------------------------------------

@@ -6,6 +6,8 @@ write, and its values and gradients are what the program must give, and what PyT
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -577,10 +579,15 @@ def test_the_error_names_the_reader_and_the_writer(write, named):
     z = y.sin()
     with tensorgrad.no_grad():
         write(y)
+    first = test_the_error_names_the_reader_and_the_writer.__code__.co_firstlineno
+    lines = inspect.getsourcelines(test_the_error_names_the_reader_and_the_writer)[0]
+    reader = first + next(i for i, line in enumerate(lines) if "y.sin()" in line)
     with pytest.raises(RuntimeError) as error:
         z.sum().backward()
     message = str(error.value)
-    assert f"backward pass of sin (output shape (2, 3)) needs a value that {named} has" in message
+    assert "backward pass of sin (output shape (2, 3)), recorded at " in message
+    assert f"test_inplace.py:{reader}, needs a value that {named} has overwritten" in message
+    assert f"test_inplace.py:{write.__code__.co_firstlineno}; use" in message
     assert "clone()" in message
 
 

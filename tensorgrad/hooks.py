@@ -1,0 +1,60 @@
+"""Functions that wait for a gradient, and the handles that take them away again.
+
+A node or a leaf owns its hooks, so that they live as long as it does. ``hooked`` knows weakly which
+nodes and leaves have any: while it is empty, a backward pass need not look for them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+hooked: set[ref] = set()
+
+_number = itertools.count().__next__
+
+
+class Table(dict):
+    """Functions by number, in the order of registration; a dict that can be referred to weakly."""
+
+
+class Hooks:
+    """What waits for the gradient of one node or leaf."""
+
+    def __init__(self, owner: Any) -> None:
+        self.before = Table()  # called with the gradient, which they may replace
+        self.after = Table()  # called with a leaf whose .grad is complete
+        self.keepers: list[ref] = []  # results that want their gradient in .grad
+        hooked.add(ref(owner, hooked.discard))
+
+
+def hooks_of(owner: Any) -> Hooks:
+    """The hooks of a node or leaf, made if it has none yet."""
+    hooks = getattr(owner, "hooks", None)
+    if hooks is None:
+        owner.hooks = hooks = Hooks(owner)
+    return hooks
+
+
+class RemovableHandle:
+    """Removes a hook from its table: by ``remove()``, or at the end of a ``with`` block."""
+
+    def __init__(self, table: Table, hook: Callable) -> None:
+        if not callable(hook):
+            raise TypeError(f"a hook must be callable, not {type(hook).__name__}")
+        self.table = ref(table)
+        self.id = _number()
+        table[self.id] = hook
+
+    def remove(self) -> None:
+        table = self.table()
+        if table is not None:
+            table.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()

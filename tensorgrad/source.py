@@ -1,0 +1,46 @@
+"""Where in the user's program something happens: the innermost line outside tensorgrad and nn.
+
+Recording a place costs every operation, so it is kept as two small things, a code object and an
+offset into it, and becomes ``file:line`` only when a message asks.
+"""
+
+from __future__ import annotations
+
+import os
+from sys import _getframe
+from types import CodeType, FrameType
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGES = tuple(os.path.join(_ROOT, name) + os.sep for name in ("tensorgrad", "nn"))
+
+
+# The files that were seen to lie outside, so that one look-up tells most callers from ours.
+OUTSIDE: set[str] = set()
+
+
+def user_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame from this one outwards that is not of tensorgrad or nn."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name in OUTSIDE:
+            return frame
+        if not name.startswith(_PACKAGES):
+            OUTSIDE.add(name)
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def here() -> tuple[CodeType, int] | None:
+    """The place in the user's program that is being executed."""
+    frame = user_frame(_getframe(1))
+    return frame and (frame.f_code, frame.f_lasti)
+
+
+def line(code: CodeType | None, offset: int) -> str:
+    """``file:line`` of a place, relative to the working directory if the file lies in it."""
+    if code is None:
+        return "an unknown line"
+    lines = (n for start, end, n in code.co_lines() if start <= offset < end and n)
+    name, below = code.co_filename, os.path.join(os.getcwd(), "")
+    return f"{name.removeprefix(below)}:{next(lines, code.co_firstlineno)}"

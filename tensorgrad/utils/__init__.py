@@ -1,7 +1,7 @@
-"""Tools around training: ``data`` makes batches of datasets."""
+"""Tools around training: ``data`` makes batches of datasets, ``checkpoint`` saves memory."""
 
 from __future__ import annotations
 
-from . import data
+from . import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

@@ -143,6 +143,8 @@ def test_lines_of_code_without_a_file():
     names = {"x": ones(3).requires_grad_()}
     exec(compile("\n\ny = x.exp()", "<typed>", "exec"), names)
     assert names["y"].grad_fn.source == "<typed>:3"
+    exec(compile("y = (x\n  *\n  x)", "<typed>", "exec"), names)
+    assert names["y"].grad_fn.source == "<typed>:1"  # where the expression begins
     assert line(None, 0) == "an unknown line"
 
 

@@ -9,8 +9,9 @@ import pytest
 
 import nn
 import tensorgrad
-from tensorgrad import autograd, mode, ones, tensor
+from tensorgrad import autograd, ones, tensor
 from tensorgrad.autograd import detect_anomaly, set_detect_anomaly
+from tensorgrad.mode import unusual
 
 
 def leaf(values):
@@ -102,7 +103,7 @@ def test_on_and_off():
     assert not autograd.is_anomaly_enabled()
     with pytest.raises(KeyError), detect_anomaly():
         raise KeyError
-    assert not mode.unusual
+    assert not unusual
     root.backward()
 
 
@@ -210,7 +211,7 @@ def test_inference_mode_without_torch():
         z = y.sum()
     assert y.is_inference()
     assert z.is_inference()
-    assert not mode.unusual
+    assert not unusual
     with pytest.raises(RuntimeError, match="multiply: a tensor made in inference_mode cannot be"):
         x * y
     with pytest.raises(RuntimeError, match="add_: a tensor made in inference_mode is written"):
@@ -227,4 +228,4 @@ def test_inference_mode_without_torch():
     assert next(generator)
     assert not tensorgrad.is_inference_mode_enabled()
     generator.close()
-    assert not mode.unusual
+    assert not unusual

@@ -396,7 +396,7 @@ def _as_dtype(number: Any, dtype: Any, name: str) -> Any:
     if dtype.kind == "f":
         return number
     try:
-        return dtype.type(number).item()
+        return xp.dtype(dtype).type(number).item()
     except (ValueError, OverflowError):
         raise RuntimeError(f"{name}: {number} has no value of dtype {dtype}") from None
 

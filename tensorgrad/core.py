@@ -192,7 +192,7 @@ class Op:
                     y, extra = forward(arrays_xp, *values, **params), None
                 else:
                     y, extra = kernel(values, params)
-            except (ValueError, IndexError, TypeError) as error:
+            except (ValueError, IndexError, TypeError, OverflowError) as error:
                 raise errors.explained(op.name, values, bool(promotes), error) from None
             if type(y) is not ndarray:
                 y = arrays_xp.asarray(y)

@@ -25,7 +25,10 @@ def explained(op: str, values: Sequence, broadcasts: bool, error: Exception) -> 
                     f"{op}: shapes {listed} do not broadcast: dimension -{axis} is {clash}; "
                     "sizes must be equal or 1"
                 )
-    kind = type(error) if isinstance(error, (IndexError, TypeError)) else RuntimeError
+    if "ufunc" in str(error).lower():  # an operation that this dtype does not have
+        kind: type[Exception] = RuntimeError
+    else:
+        kind = next((k for k in (IndexError, TypeError) if isinstance(error, k)), RuntimeError)
     return kind(f"{op} of shape {listed}: {error}" if shapes else f"{op}: {error}")
 
 

@@ -17,8 +17,9 @@ from .differentiable import Differentiable
 from .errors import explained, inference_written
 from .functions.subscripts import steps_of
 from .mode import is_grad_enabled, is_inference_mode_enabled
+from .node import Node
 from .printing import described
-from .variable import Variable, bind, new_storage, wrap
+from .variable import Variable, bind, new_storage, tick, wrap
 
 Size = tuple
 
@@ -47,8 +48,12 @@ class Tensor(Differentiable):
 
     # --- writing in place -------------------------------------------------------------------------
 
-    def _become(self, result: Any, writer: str) -> Tensor:
-        """Overwrite this tensor with ``result``, values and history."""
+    def _become(self, result: Any, writer: str, since: Any = None) -> Tensor:
+        """Overwrite this tensor with ``result``, values and history.
+
+        What the operations that gave ``result``, those ``since`` a time of the clock, have saved of
+        this tensor is copied first.
+        """
         if result.shape != self.array.shape:
             raise RuntimeError(
                 f"{writer}: the result of shape {tuple(result.shape)} does not fit in place into "
@@ -57,8 +62,11 @@ class Tensor(Differentiable):
         if CATEGORY[result.dtype.kind] > CATEGORY[self.array.dtype.kind]:
             raise RuntimeError(f"{writer}: a result of {result.dtype} cannot be stored in place in "
                                f"a tensor of {self.dtype}")  # fmt: skip
-        if result.node is not None:
-            result.node.keep_copies(self.array, self.storage)
+        nodes = [result.node] if result.node is not None else []
+        for node in nodes:
+            node.keep_copies(self.array, self.storage)
+            if since is not None:
+                nodes += [p for p in node.parents if isinstance(p, Node) and p.seq > since]
         result = ops.astype(result, self.dtype) if result.dtype != self.dtype else result
         histories = self._histories(result, writer) if is_grad_enabled() else ()
         self._write(Ellipsis, result.array, writer)
@@ -126,8 +134,11 @@ class Tensor(Differentiable):
     def fill_(self, value: Any) -> Tensor:
         """Overwrite with one value, a number or a 0-dim tensor."""
         if isinstance(value, Tensor):
+            if value.ndim:
+                raise RuntimeError(f"fill_: a value is 0-dim, this one has shape {value.shape}; "
+                                   "copy_() takes any")  # fmt: skip
             return self.copy_(value)
-        return self._become(wrap(xp.full(self.shape, value, self.dtype)), "fill_")
+        return self._become(wrap(xp.full(self.shape, value).astype(self.dtype)), "fill_")
 
     def zero_(self) -> Tensor:
         return self.fill_(0)
@@ -333,7 +344,6 @@ class Tensor(Differentiable):
     __neg__ = ops.negative
     __pos__ = functions.positive
     __abs__ = ops.abs
-    __invert__ = ops.bitwise_invert
     __and__ = __rand__ = ops.bitwise_and
     __or__ = __ror__ = ops.bitwise_or
     __xor__ = __rxor__ = ops.bitwise_xor
@@ -344,6 +354,11 @@ class Tensor(Differentiable):
 
     def __ne__(self, other: Any) -> Any:
         return ops.not_equal(self, other) if isinstance(other, _COMPARABLE) else NotImplemented
+
+    def __invert__(self) -> Tensor:
+        if self.array.dtype.kind == "f":
+            raise TypeError(f"~ is for integers and bools, not for {self.dtype}")
+        return ops.bitwise_invert(self)
 
     def __rsub__(self, other: Any) -> Tensor:
         return ops.subtract(other, self)
@@ -378,10 +393,11 @@ class Tensor(Differentiable):
 
 def _in_place(function: Callable, name: str) -> Any:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        since = tick()
         result = function(self, *args, **kwargs)
         if result.storage is self.storage:
             return self._become_view(result, name)
-        return self._become(result, name)
+        return self._become(result, name, since)
 
     method.__name__, method.__doc__ = name, f"``{name[:-1]}``, written into this tensor."
     return method

@@ -111,7 +111,6 @@ from numpy import (
     result_type,
     roll,
     round,
-    sign,
     signbit,
     sin,
     sinc,
@@ -169,6 +168,11 @@ from .views import add_windows, windows
 def astype(x, to):
     """``x`` cast; NumPy's own function of this name refuses scalars in its first versions."""
     return x.astype(to)
+
+
+def sign(x):
+    """-1, 0 or 1; that of nan is 0 as in PyTorch."""
+    return x.copy() if x.dtype == bool_ else astype(x > 0, x.dtype) - astype(x < 0, x.dtype)
 
 
 def argsort(x, axis=-1, descending=False):

@@ -44,12 +44,23 @@ not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """``input + alpha * other``."""
-    return ops.add(input, other if alpha == 1 else ops.multiply(other, alpha))
+    return ops.add(input, other if alpha == 1 else _scaled(input, other, alpha))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """``input - alpha * other``."""
-    return ops.subtract(input, other if alpha == 1 else ops.multiply(other, alpha))
+    return ops.subtract(input, other if alpha == 1 else _scaled(input, other, alpha))
+
+
+def _scaled(input: Any, other: Any, alpha: float) -> Any:
+    if isinstance(alpha, float) and not _has_floats(input, other):
+        raise RuntimeError(f"integers are added with an integer alpha, not with {alpha}")
+    return ops.multiply(other, alpha)
+
+
+def _has_floats(*values: Any) -> bool:
+    return any(isinstance(v, float) or (hasattr(v, "dtype") and v.dtype.kind == "f")
+               for v in values)  # fmt: skip
 
 
 subtract = sub
@@ -100,22 +111,22 @@ def rad2deg(input: Any) -> Any:
 
 def floor(input: Any) -> Any:
     """The largest integer not above each element; integers stay what they are."""
-    return input if input.dtype.kind in "iu" else ops.floor(input)
+    return (ops.clone if input.dtype.kind in "iu" else ops.floor)(input)
 
 
 def ceil(input: Any) -> Any:
     """The smallest integer not below each element; integers stay what they are."""
-    return input if input.dtype.kind in "iu" else ops.ceil(input)
+    return (ops.clone if input.dtype.kind in "iu" else ops.ceil)(input)
 
 
 def trunc(input: Any) -> Any:
     """Each element without its fraction; integers stay what they are."""
-    return input if input.dtype.kind in "iu" else ops.trunc(input)
+    return (ops.clone if input.dtype.kind in "iu" else ops.trunc)(input)
 
 
 def round(input: Any, *, decimals: int = 0) -> Any:
     """The nearest integer, or number of ``decimals`` digits; halves go to the even one."""
-    return input if input.dtype.kind in "iu" else ops.round(input, decimals)
+    return ops.clone(input) if input.dtype.kind in "iu" else ops.round(input, decimals)
 
 
 def frac(input: Any) -> Any:
@@ -129,9 +140,8 @@ floor_divide = ops.floor_divide  # exact: 1.0 // 0.1 is 9, for 0.1 is a little m
 
 def _truncated_quotient(input: Any, other: Any) -> Any:
     """The quotient rounded towards 0; integers are divided exactly, not through floats."""
-    dtypes = [t.dtype.kind for t in (input, other) if hasattr(t, "dtype")]
-    if "f" in dtypes or isinstance(input, float) or isinstance(other, float):
-        return ops.trunc(ops.divide(input, other))
+    if _has_floats(input, other):
+        return ops.trunc_divide(input, other)
     return ops.floor_divide(ops.subtract(input, ops.fmod(input, other)), other)
 
 
@@ -213,7 +223,7 @@ def nan_to_num(
 
 def logical_xor(input: Any, other: Any) -> Any:
     """Whether exactly one of the two is true."""
-    return ops.not_equal(input.to("bool"), other.to("bool"))
+    return ops.not_equal(ops.not_equal(input, 0), ops.not_equal(other, 0))
 
 
 def isposinf(input: Any) -> Any:

@@ -66,6 +66,8 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     start, end = dim_of(input, start_dim), dim_of(input, end_dim)
     if start > end:
         raise RuntimeError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    if start == end and input.array.ndim:
+        return input
     shape = input.shape or (1,)
     return ops.reshape(
         input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])

@@ -82,6 +82,7 @@ from .elementwise import (
     subtract,
     tanh,
     trunc,
+    trunc_divide,
     where,
     xlogy,
 )
@@ -158,3 +159,7 @@ from .trigonometry import (
 
 def ones(shape, dtype):
     return _wrap(_xp.ones(shape, dtype=dtype))
+
+
+def zeros_like(x):
+    return _wrap(_xp.zeros_like(x.array))

@@ -79,6 +79,9 @@ def _powers(source):
 
 @op(samples=_powers, promotes="same")
 def power(xp, a, b):
+    if getattr(b, "ndim", 0) and b.dtype.kind == "i":  # NumPy refuses negative exponents
+        vanishes = (b < 0) & (xp.abs(a) != 1)
+        return xp.where(vanishes, 0, a ** xp.abs(b))
     return a**b
 
 
@@ -109,7 +112,7 @@ def sign(xp, x):
     return xp.sign(x)
 
 
-sign.vjp(lambda xp, g: g * 0.0)
+sign.vjp(lambda xp, g: xp.zeros_like(g))
 
 
 @op(samples=binary(distinct, between), promotes="same")
@@ -117,10 +120,14 @@ def maximum(xp, a, b):
     return xp.maximum(a, b)
 
 
-# At a tie each argument gets half, as in PyTorch.
+# At a tie each argument gets half; where one is nan each gets all, as in PyTorch.
 maximum.vjp(
-    lambda xp, g, a, b: g * (0.5 * xp.astype(a > b, g.dtype) + 0.5 * xp.astype(a >= b, g.dtype)),
-    lambda xp, g, a, b: g * (0.5 * xp.astype(b > a, g.dtype) + 0.5 * xp.astype(b >= a, g.dtype)),
+    lambda xp, g, a, b: (
+        g * (1 - 0.5 * xp.astype(a < b, g.dtype) - 0.5 * xp.astype(a <= b, g.dtype))
+    ),
+    lambda xp, g, a, b: (
+        g * (1 - 0.5 * xp.astype(b < a, g.dtype) - 0.5 * xp.astype(b <= a, g.dtype))
+    ),
 )
 
 
@@ -130,8 +137,12 @@ def minimum(xp, a, b):
 
 
 minimum.vjp(
-    lambda xp, g, a, b: g * (0.5 * xp.astype(a < b, g.dtype) + 0.5 * xp.astype(a <= b, g.dtype)),
-    lambda xp, g, a, b: g * (0.5 * xp.astype(b < a, g.dtype) + 0.5 * xp.astype(b <= a, g.dtype)),
+    lambda xp, g, a, b: (
+        g * (1 - 0.5 * xp.astype(a > b, g.dtype) - 0.5 * xp.astype(a >= b, g.dtype))
+    ),
+    lambda xp, g, a, b: (
+        g * (1 - 0.5 * xp.astype(b > a, g.dtype) - 0.5 * xp.astype(b >= a, g.dtype))
+    ),
 )
 
 
@@ -347,7 +358,9 @@ def logaddexp(xp, a, b):
     return xp.logaddexp(a, b)
 
 
-logaddexp.vjp(lambda xp, g, y, a: g * xp.exp(a - y), lambda xp, g, y, b: g * xp.exp(b - y))
+logaddexp.vjp(
+    lambda xp, g, a, b: g / (1 + xp.exp(b - a)), lambda xp, g, a, b: g / (1 + xp.exp(a - b))
+)
 
 
 @op(samples=binary(normal), promotes="float")
@@ -441,7 +454,7 @@ def round(xp, x, /, decimals=0):
 
 
 for flat in (floor, ceil, trunc, round):
-    flat.vjp(lambda xp, g: g * 0.0)
+    flat.vjp(lambda xp, g: xp.zeros_like(g))
 
 
 def _refuse_zero(xp, a, b):
@@ -459,7 +472,16 @@ def floor_divide(xp, a, b):
     return xp.floor_divide(a, b)
 
 
-floor_divide.vjp(lambda xp, g: g * 0.0, lambda xp, g: g * 0.0)
+floor_divide.vjp(lambda xp, g: xp.zeros_like(g), lambda xp, g: xp.zeros_like(g))
+
+
+@op(samples=binary(between, away_from_zero), promotes="float")
+def trunc_divide(xp, a, b):
+    """The quotient rounded towards 0."""
+    return xp.trunc(a / b)
+
+
+trunc_divide.vjp(lambda xp, g: xp.zeros_like(g), lambda xp, g: xp.zeros_like(g))
 
 
 @op(samples=binary(between, away_from_zero), promotes="same")

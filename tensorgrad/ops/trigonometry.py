@@ -45,9 +45,15 @@ def atan2(xp, a, b):
     return xp.atan2(a, b)
 
 
+def _over_square(xp, g, a, b):
+    """g / (a² + b²); 0 at the origin, where there is no derivative, as in PyTorch."""
+    square = a * a + b * b
+    return xp.where(square == 0, 0.0, g / xp.where(square == 0, 1.0, square))
+
+
 atan2.vjp(
-    lambda xp, g, a, b: g * b / (a * a + b * b),
-    lambda xp, g, a, b: -g * a / (a * a + b * b),
+    lambda xp, g, a, b: b * _over_square(xp, g, a, b),
+    lambda xp, g, a, b: -a * _over_square(xp, g, a, b),
 )
 
 

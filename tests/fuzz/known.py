@@ -1,0 +1,97 @@
+"""Where the two libraries may differ, each with its reason. What is not here is a disagreement."""
+
+from __future__ import annotations
+
+import re
+
+# reason: (what the statement looks like, what PyTorch says). tensorgrad may give a result.
+GOES_ON = {
+    "PyTorch has no CPU kernel for this dtype": ("", "not implemented for|not supported for"),
+    "PyTorch has no derivative of the in-place form": ("the backward pass", "derivative for"),
+    "an internal error of PyTorch": ("", "INTERNAL ASSERT FAILED"),
+    "a number will do where PyTorch wants a tensor": ("", "must be Tensor, not (int|float|bool)"),
+    "more combinations of arguments will do, as in a call of a Python function": (
+        "",
+        "received an invalid combination of arguments|missing 1 required positional arg"
+        "|positional arguments? but|must be tuple of ints, not (int|NoneType)",
+    ),
+    "one of several views made at once may be written as any view": (
+        "",
+        "output of a function that returns multiple views",
+    ),
+    "bools subtract as 0 and 1": ("", "Subtraction, the `-` operator, with"),
+    "operands are promoted where PyTorch wants one dtype": ("", "expected dtype .* but got dtype"),
+    "what is written may overlap with what is read": ("", "Please clone\\(\\) the tensor before"),
+}
+
+# reason: (the statement, what tensorgrad says, what PyTorch says: None, it goes on; "", whatever).
+REFUSES: dict[str, tuple[str, str, str | None]] = {
+    "fewer than two dims have no mT; PyTorch's is deprecated": ("", "m[TH]: needs two", None),
+    "there are no singular values": ("norm", "needs singular values", None),
+    "PyTorch does not look at the dtypes of empty factors": ("", "dtypes must be equal", None),
+    "PyTorch counts dims before it looks at their number": ("", "must have", "Dimension specified"),
+    "PyTorch writes to some tensors whose elements are one in several places": (
+        "", "this memory cannot be written", ""
+    ),
+    "a 0-dim exponent is refused as a number is": ("", "to negative integer powers", None),
+    "PyTorch's parser complains first": (
+        "", "", "invalid combination of arg|must be tuple of ints|missing 1 req|positional arg"
+    ),
+}  # fmt: skip
+
+# reason: (the line, what differs).
+DIFFERS = {
+    "PyTorch lets gradients through in place, as if the result were the input": (
+        r"\.logical_\w+_\(", "^(second )?grads"
+    ),
+    "PyTorch's comparisons in place have a gradient, 0": (
+        r"\.(eq|ne|lt|le|gt|ge)_\(", "^grads.* None"
+    ),
+    "outside of [0, 1], where logit is nan, PyTorch's gradient is nan too": ("logit", "grads"),
+    "PyTorch takes the logarithm of a base that is a number in float32, and lacks it at 0": (
+        r"= -?[\d.]+ \*\* |= True \*\*", "grads"
+    ),
+    "the sign of a determinant has no history, where PyTorch's has the gradient 0": (
+        "slogdet", r"^out\[0\].requires_grad"
+    ),
+    "the 0th power is an identity without history, where PyTorch's has the gradient 0": (
+        r"matrix_power\(.* 0\)", "requires_grad|grads: None"
+    ),
+    "a number of nonzeros has the gradient 0, PyTorch's None": ("(p|ord)=0", "grads.* None"),
+    "a norm's second derivative at 0 is 0 as its first, PyTorch's nan": ("norm", "^second.*nan"),
+    "what is overwritten by a tensor has no gradient, where PyTorch's is 0": (
+        r"_\(|\] = ", r"^grads\[\d\]: None, PyTorch array\([][\s,.0-]*(dtype=\w+)?\)$"
+    ),
+    "the second derivative of atan2 at the origin is 0 as the first, PyTorch's nan": (
+        "atan2", "^second.*nan"
+    ),
+    "nan passes clamp with its gradient, in PyTorch without": ("special.*(clamp|clip)", "grads"),
+    "PyTorch casts a step to an integer before it counts": ("arange.*dtype=", "^out:"),
+}  # fmt: skip
+
+
+def ours_may_go_on(statement: str, theirs: Exception) -> str | None:
+    """The reason why tensorgrad may have a result where PyTorch has an error."""
+    for reason, (looks, says) in GOES_ON.items():
+        if re.search(looks, statement) and re.search(says, str(theirs)):
+            return reason
+    return None
+
+
+def ours_may_refuse(statement: str, ours: Exception, theirs: Exception | None) -> str | None:
+    """The reason why tensorgrad may have an error where PyTorch has a result, or another error."""
+    for reason, (looks, say, says) in REFUSES.items():
+        agreed = says == "" or (says is theirs is None)
+        if says and theirs is not None:
+            agreed = re.search(says, str(theirs)) is not None
+        if agreed and re.search(looks, statement) and re.search(say, str(ours)):
+            return reason
+    return None
+
+
+def ours_may_differ(line: str, what: str) -> str | None:
+    """The reason why tensorgrad may have another result than PyTorch."""
+    for reason, (looks, differs) in DIFFERS.items():
+        if re.search(looks, line) and re.search(differs, what):
+            return reason
+    return None

@@ -11,7 +11,7 @@ TORCH = torch==2.13.0
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip -qq --disable-pip-version-check
 
-.PHONY: help train test test-torch test-slow lint format bench oracle ops clean
+.PHONY: help train test test-torch test-slow lint format fuzz bench oracle ops clean
 
 help: ## list the targets (ARGS="..." is handed on to the command that a target runs)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test-torch: $(VENV)/.torch ## compare with PyTorch, which is installed for it
 
 test-slow: $(VENV)/.test ## run the long checks that `make test` leaves out
 	@$(PY) -m pytest -m slow $(ARGS)
+
+fuzz: $(VENV)/.torch ## run drawn code on PyTorch and tensorgrad (ARGS="--cases 20000 --seed 0")
+	@$(PY) -m tests.fuzz $(ARGS)
 
 lint: $(VENV)/.dev ## check style, formatting and types
 	@$(PY) -m ruff check .

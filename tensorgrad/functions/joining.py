@@ -212,7 +212,9 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple:
     n = input.shape[dim_of_some(input, dim, "chunk")]
     if chunks < 1:
         raise RuntimeError(f"chunk: the number of chunks must be positive, not {chunks}")
-    return split(input, max(-(-n // chunks), 1), dim)
+    if not n:  # as many of size 0 as asked for
+        return split(input, [0] * chunks, dim)
+    return split(input, -(-n // chunks), dim)
 
 
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:

@@ -83,7 +83,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     """One dim as several, one size may be -1: [.., a * b, ..] → [.., a, b, ..]."""
     dim, sizes, shape = dim_of(input, dim), sizes_of((sizes,)), tuple(input.shape)
     known = math.prod(s for s in sizes if s != -1)
-    if sizes.count(-1) == 1 and known:
+    if shape and sizes.count(-1) == 1 and known:
         sizes = tuple(shape[dim] // known if s == -1 else s for s in sizes)
     if not shape or not sizes or min(sizes) < 0 or math.prod(sizes) != shape[dim]:
         raise RuntimeError(

@@ -97,7 +97,7 @@ def _described(value, names):
     if isinstance(value, (tuple, list)):
         return [_described(v, names) for v in value]
     if isinstance(value, np.dtype) or type(value).__name__ == "dtype":
-        return str(value).removeprefix("torch.")
+        return str(value).rpartition(".")[2]
     return value
 
 
@@ -132,7 +132,7 @@ def _plain(t):
 def _weights(m, tensors):
     def weight(t):
         array = np.cos(np.arange(prod(t.shape)) + t.ndim).reshape(tuple(t.shape))
-        return m.from_numpy(array.astype(str(t.dtype).removeprefix("torch.")))
+        return m.from_numpy(array.astype(str(t.dtype).rpartition(".")[2]))
 
     return [weight(t) for t in tensors]
 

@@ -19,6 +19,11 @@ GOES_ON = {
         "",
         "output of a function that returns multiple views",
     ),
+    "() is all dims for every reduction": ("logsumexp", "doesn't match the broadcast shape"),
+    "a result of another float dtype is cast in place": (
+        "",
+        "Bad in-place call: input tensor dtype",
+    ),
     "bools subtract as 0 and 1": ("", "Subtraction, the `-` operator, with"),
     "operands are promoted where PyTorch wants one dtype": ("", "expected dtype .* but got dtype"),
     "what is written may overlap with what is read": ("", "Please clone\\(\\) the tensor before"),
@@ -29,7 +34,15 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     "fewer than two dims have no mT; PyTorch's is deprecated": ("", "m[TH]: needs two", None),
     "there are no singular values": ("norm", "needs singular values", None),
     "PyTorch does not look at the dtypes of empty factors": ("", "dtypes must be equal", None),
-    "PyTorch counts dims before it looks at their number": ("", "must have", "Dimension specified"),
+    "PyTorch complains of the dims of a scalar, of shapes elsewhere": (
+        "", "", "Dimension specified|When source is scalar"
+    ),
+    "PyTorch's index error is a RuntimeError for strided tensors": (
+        "index_select", "out of range", "out of DATA bounds"
+    ),
+    "PyTorch does not look at the dtype of an index that chooses nothing": (
+        "take_along_dim", "must be int64", None
+    ),
     "PyTorch writes to some tensors whose elements are one in several places": (
         "", "this memory cannot be written", ""
     ),
@@ -75,6 +88,13 @@ DIFFERS = {
     "PyTorch copies a strided tensor of few elements that has a view in one dim": (
         "ravel", "shares memory"
     ),
+    "PyTorch finds mean and variance in one pass, in which infinities become nan": (
+        "special.*(var|std)_mean", "nan"
+    ),
+    "the variance of a tensor with infinities is nan, PyTorch's second derivative is not": (
+        "special.*(var|std)", "^second"
+    ),
+    "the mean of no number is nan, as PyTorch's gradient is": ("special.*nanmean", "grads.*nan"),
     "PyTorch casts a step to an integer before it counts": ("arange.*dtype=", "^out"),
 }  # fmt: skip
 

@@ -30,6 +30,12 @@ READS = [
 ]  # fmt: skip
 
 
+def _is_parameter(tensor) -> bool:
+    with suppress(RuntimeError):  # PyTorch refuses to look at a view that a write has spoilt
+        return tensor.requires_grad and tensor.is_leaf
+    return False
+
+
 class Program(Call):
     """A call whose tensors are, most of the time, those of the pool."""
 
@@ -56,7 +62,7 @@ class Program(Call):
         if shape is not None or not pool:
             return super().first(dtypes, values, least, most, shape)
         if self.writing and not self.rarely(10):  # a leaf that requires grad cannot be written
-            pool = {n: v for n, v in pool.items() if not (v.requires_grad and v.is_leaf)} or pool
+            pool = {n: v for n, v in pool.items() if not _is_parameter(v)} or pool
         name = self.choice(*reversed(pool))
         self.shape = tuple(pool[name].shape)
         self.dtype = str(pool[name].dtype).removeprefix("torch.")

@@ -74,6 +74,7 @@ x = m.ones(3).requires_grad_(); y = x * 2; out = y.lerp_(x, y)
 x = m.ones(2); out = x.fill_(m.ones(2, 1))
 x = t('uint8', (2,), 1); out = x.fill_(-1)
 x = m.ones(3).requires_grad_(); out = x.flatten(); y = out.requires_grad
+x = m.tensor([-128, 127], dtype=m.int8); out = x.logit()
 x = m.zeros(0, 2); out = x.chunk(3)
 x = m.zeros(()); out = x.unflatten(0, (-1,))
 """.strip().splitlines()

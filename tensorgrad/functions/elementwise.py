@@ -202,6 +202,8 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
 
 def logit(input: Any, eps: float | None = None) -> Any:
     """log(x / (1 - x)); with ``eps``, x is first clamped to [eps, 1 - eps]."""
+    if input.dtype.kind != "f":
+        input = ops.multiply(input, 1.0)  # small integers would wrap around in 1 - x
     if eps is not None:
         input = clamp(input, eps, 1 - eps)
     return ops.log(ops.divide(input, ops.subtract(1, input)))

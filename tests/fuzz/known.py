@@ -6,7 +6,10 @@ import re
 
 # reason: (what the statement looks like, what PyTorch says). tensorgrad may give a result.
 GOES_ON = {
-    "PyTorch has no CPU kernel for this dtype": ("", "not implemented for|not supported for"),
+    "PyTorch has no CPU kernel for this dtype": (
+        "",
+        "not implemented for|not supported for|does not support",
+    ),
     "PyTorch has no derivative of the in-place form": ("the backward pass", "derivative for"),
     "an internal error of PyTorch": ("", "INTERNAL ASSERT FAILED"),
     "a number will do where PyTorch wants a tensor": ("", "must be Tensor, not (int|float|bool)"),
@@ -18,6 +21,10 @@ GOES_ON = {
     "one of several views made at once may be written as any view": (
         "",
         "output of a function that returns multiple views",
+    ),
+    "PyTorch casts a gradient to the integers that it is not for": (
+        "the backward pass",
+        "can't be cast to the desired output type",
     ),
     "() is all dims for every reduction": ("logsumexp", "doesn't match the broadcast shape"),
     "a result of another float dtype is cast in place": (
@@ -49,6 +56,10 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     "a 0-dim exponent is refused as a number is": ("", "to negative integer powers", None),
     "PyTorch's unflatten of 0-dim tensors ends in an unexpected error": (
         "unflatten", "", "unexpected error"
+    ),
+    "PyTorch has no CPU kernel for this dtype": ("", "", "not implemented for|does not support"),
+    "PyTorch writes truth values into leaves that require grad": (
+        r"logical_\w+_\(", "a leaf tensor", None
     ),
     "PyTorch's parser complains first": (
         "", "", "invalid combination of arg|must be tuple of ints|missing 1 req|positional arg"
@@ -95,6 +106,7 @@ DIFFERS = {
         "special.*(var|std)", "^second"
     ),
     "the mean of no number is nan, as PyTorch's gradient is": ("special.*nanmean", "grads.*nan"),
+    "logsigmoid's second derivative where its first is none": ("special.*logsigmoid", "^second.*nan"),
     "PyTorch casts a step to an integer before it counts": ("arange.*dtype=", "^out"),
 }  # fmt: skip
 

@@ -87,7 +87,7 @@ add(
     like("normal"),
     one_of(literal(0.3, 2.0, 0.0), like("normal")),
 )
-add("addcmul", x(), like("normal"), like("normal"), value=maybe(scalar))
+add("addcmul", x(), like("normal"), like("normal"), value=maybe(literal(2, -1)))
 add("addcdiv", floats(), like("normal"), like("positive"), value=maybe(scalar))
 add(
     "clamp clip",

@@ -284,7 +284,7 @@ def vmap(
                 for v, d in zip(values, dims, strict=True)
             ]
             outs.append(func(*pytree.rebuilt(args, parts), **kwargs))
-            if randomness == "error" and default_generator.get_state() != state:
+            if randomness == "error" and default_generator.get_state().tolist() != state.tolist():
                 raise RuntimeError(
                     "vmap: the function draws random numbers; say with randomness whether those of "
                     "all slices are to be 'different' or the 'same'"

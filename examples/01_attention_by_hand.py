@@ -261,6 +261,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=1000,
                         help="queries per size in the experiment on √d_k")  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.samples < 1:
+        parser.error("--samples must be at least 1")
     tensorgrad.manual_seed(options.seed)
 
     table = position_table(CONTEXT, WIDTH)

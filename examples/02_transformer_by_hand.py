@@ -271,6 +271,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--steps", type=int, default=200, help="of the training")
     options = parser.parse_args(arguments)
+    if options.steps < 1:
+        parser.error("--steps must be at least 1")
 
     by_hand = made_by_hand()
     print(f"made by hand, {sum(p.numel() for p in by_hand.parameters())} weights")

@@ -34,6 +34,15 @@ def from_json(kind: type[Record], fields: Any) -> Record:
         raise ValueError(str(error).partition("() ")[2]) from None
 
 
+# GPT-2's published sizes: blocks, heads, width (Radford et al. 2019, table 2).
+GPT2_SIZES = {
+    "small": (12, 12, 768),  # 124,439,808 parameters
+    "medium": (24, 16, 1024),  # 354,823,168
+    "large": (36, 20, 1280),  # 774,030,080
+    "xl": (48, 25, 1600),  # 1,557,611,200
+}
+
+
 @dataclass(frozen=True)
 class GPTConfig:
     """The shape of a decoder-only transformer.
@@ -99,6 +108,37 @@ class GPTConfig:
     @property
     def head_size(self) -> int:
         return self.width // self.heads
+
+    @classmethod
+    def gpt2(cls, size: str = "small") -> GPTConfig:
+        """The published GPT-2 of that size: ``"small"``, ``"medium"``, ``"large"`` or ``"xl"``.
+
+        >>> GPTConfig.gpt2("xl").parameter_count()
+        1557611200
+        """
+        if size not in GPT2_SIZES:
+            raise ValueError(f"GPT-2 has the sizes {', '.join(GPT2_SIZES)}, not {size!r}")
+        layers, heads, width = GPT2_SIZES[size]
+        return cls(vocab_size=50257, context=1024, width=width, layers=layers, heads=heads,
+                   activation="gelu_tanh", dropout=0.1)  # fmt: skip
+
+    def parameter_counts(self) -> dict[str, int]:
+        """How many numbers a model of this shape trains, part by part; no model is made."""
+        C, bias = self.width, int(self.bias)
+        norm = C + bias * C
+        attention = (3 * C * C + bias * 3 * C) + (C * C + bias * C)  # q, k and v; their projection
+        feed_forward = (4 * C * C + bias * 4 * C) + (4 * C * C + bias * C)
+        return {
+            "token embedding": self.vocab_size * C,
+            "position embedding": self.context * C if self.positions == "learned" else 0,
+            "blocks": self.layers * (attention + feed_forward + 2 * norm),
+            "final norm": norm,
+            "output": 0 if self.tied else self.vocab_size * (C + bias),
+        }
+
+    def parameter_count(self) -> int:
+        """The sum of :meth:`parameter_counts`."""
+        return sum(self.parameter_counts().values())
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

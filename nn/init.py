@@ -8,15 +8,52 @@ convolution [out, in, *kernel] both are multiplied by the size of the kernel.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorgrad
 from tensorgrad import Generator, Tensor, linalg, no_grad
 
+# --- skipping it ----------------------------------------------------------------------------------
+
+
+class _State(threading.local):
+    skipping = False
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def skipped() -> Iterator[None]:
+    """Layers made within this context keep whatever their memory holds: their weights are loaded.
+
+    A large model is there at once, its memory is not touched, and no random number is drawn.
+    """
+    before, _state.skipping = _state.skipping, True
+    try:
+        yield
+    finally:
+        _state.skipping = before
+
+
+def _skippable(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(fill)
+    def unless_skipped(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor if _state.skipping else fill(tensor, *args, **kwargs)
+
+    return unless_skipped
+
+
 # --- one distribution, one value ------------------------------------------------------------------
 
 
+@_skippable
 @no_grad()
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
@@ -25,6 +62,7 @@ def normal_(
     return tensor.normal_(mean, std, generator=generator)
 
 
+@_skippable
 @no_grad()
 def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
@@ -74,6 +112,7 @@ def _normal_cdf(x: float) -> float:
     return (1 + math.erf(x / math.sqrt(2))) / 2
 
 
+@_skippable
 @no_grad()
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with one value."""

@@ -13,9 +13,10 @@ import math
 import os
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .backend import xp
 from .tensor import Tensor
@@ -112,8 +113,51 @@ def load(f: Any) -> Any:
         raise ValueError(f"{name} is damaged ({error}): restore it from a copy") from None
 
 
-def replace(contents: Mapping[Path, bytes | list[Any]]) -> None:
-    """Give files new contents, bytes or lists of buffers; none is touched before all are safe.
+class Stored(NamedTuple):
+    """A tensor in a safetensors file: its shape, its dtype there (``F32``), how to read it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Tensor]
+
+
+def stored(path: Any) -> dict[str, Stored]:
+    """The tensors of a safetensors file by name, none of them read yet.
+
+    So a large file of another program needs the memory of one tensor at a time. The errors are
+    :func:`load`'s.
+
+    >>> save({"weight": tensorgrad.ones(2, 3)}, "w.safetensors")
+    >>> weight = stored("w.safetensors")["weight"]
+    >>> weight.shape, weight.read().sum().item()
+    ((2, 3), 6.0)
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb") as file:
+        size = file.read(8)
+        try:
+            with safe_open(path, framework="numpy"):  # is it whole, and is all of it described?
+                header = json.loads(file.read(int.from_bytes(size, "little")))
+        except (SafetensorError, ValueError, RecursionError, OSError) as error:
+            raise _refused(os.fspath(path), size + file.read(8), error) from None
+        body = file.tell()
+    header.pop("__metadata__", None)
+    return {key: _stored(Path(path), body, key, entry) for key, entry in header.items()}
+
+
+def safetensors_file(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterable[Any]:
+    """The contents of a plain safetensors file, as :func:`replace` takes them.
+
+    One buffer after the other: a view, such as a transposed matrix, is copied when its turn comes.
+    """
+    return _buffers({name: tensor.array for name, tensor in tensors.items()}, metadata or {})
+
+
+def replace(contents: Mapping[Path, bytes | Iterable[Any]]) -> None:
+    """Give files new contents, bytes or buffers in a row; none is touched before all are safe.
 
     The new contents are written beside the files, synced and renamed. A link stays a link, and the
     file that it leads to is replaced.
@@ -132,7 +176,8 @@ def replace(contents: Mapping[Path, bytes | list[Any]]) -> None:
             temporary = target.with_name(target.name + suffix)
             written.append((path, target, temporary))
             with open(temporary, "xb") as file:
-                file.writelines([content] if isinstance(content, bytes) else content)
+                pieces: Iterable[Any] = [content] if isinstance(content, bytes) else content
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
         for path, target, temporary in written:  # noqa: B007 (the message names it)
@@ -151,30 +196,37 @@ def replace(contents: Mapping[Path, bytes | list[Any]]) -> None:
 # --- the file -------------------------------------------------------------------------------------
 
 
-def _pieces(obj: Any) -> list[Any]:
-    """The bytes of the file: its header, then one buffer for each tensor."""
+def _pieces(obj: Any) -> Iterable[Any]:
+    """The bytes of the file that holds ``obj``: its header, then one buffer for each tensor."""
     writer = _Writer()
     text = json.dumps(writer.encode(obj), allow_nan=False)
     crc = _checksum(str(VERSION), text, writer.arrays)
-    header: dict[str, Any] = {
-        "__metadata__": {_VERSION: str(VERSION), _OBJECT: text, _CHECKSUM: crc}
-    }
-    buffers, end = [], 0
+    return _buffers(writer.arrays, {_VERSION: str(VERSION), _OBJECT: text, _CHECKSUM: crc})
+
+
+def _buffers(arrays: dict[str, Any], metadata: Mapping[str, str]) -> Iterable[Any]:
+    """The header of a safetensors file, then one buffer for each array, made when it is due."""
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    end = 0
     # The widest first, so that each lies at a multiple of its size.
-    for name, array in sorted(writer.arrays.items(), key=lambda item: -item[1].itemsize):
+    ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
+    for name, array in ordered.items():
         start, end = end, end + array.nbytes
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        kind = _NAMES[little.dtype]
+        kind = _NAMES[array.dtype.newbyteorder("<")]
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
-        buffers.append(little.reshape(-1).view("u1").data)
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     if len(head) > _LONGEST_HEADER:
         raise ValueError(
-            f"save: what is beside the tensors takes {len(text):,} characters of JSON, too many "
+            f"save: what is beside the tensors takes {len(head):,} characters of JSON, too many "
             "for the header of a safetensors file: make tensors of long lists of numbers"
         )
-    return [len(head).to_bytes(8, "little") + head, *buffers]
+    return chain([len(head).to_bytes(8, "little") + head], map(_buffer, ordered.values()))
+
+
+def _buffer(array: Any) -> Any:
+    """The bytes of an array as they lie in the file: row by row, little-endian."""
+    return xp.asarray(array, array.dtype.newbyteorder("<"), order="C").reshape(-1).view("u1").data
 
 
 def _from_bytes(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -186,26 +238,56 @@ def _from_bytes(content: bytes, name: str) -> tuple[dict[str, Any], dict[str, st
         end = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(content[8:end]).get("__metadata__") or {}
     except (SafetensorError, ValueError, RecursionError) as error:
-        # The length that a safetensors file begins with can have that byte too, but then zeros.
-        pickled = content.startswith(b"\x80") and any(content[2:8])
-        if pickled or content.startswith(b"PK\x03\x04"):
-            raise ValueError(
-                f"{name} looks like a pickle, as torch.save writes it, and reading one can "
-                "run any code: have PyTorch save it with safetensors.torch.save_file"
-            ) from None
-        raise ValueError(
-            f"{name} is truncated or not a safetensors file ({error}): restore it from a copy"
-        ) from None
+        raise _refused(name, content, error) from None
     arrays = {}
     for key, entry in entries:
-        kind = entry["dtype"]
-        if kind not in _DTYPES:
-            raise ValueError(f"{name} holds {key!r} as {kind}, which tensors here cannot be")
-        array = xp.ndarray(tuple(entry["shape"]), _DTYPES[kind], buffer=entry["data"])
-        if kind == "BF16":
-            array = xp.asarray(array.astype("u4") << 16).view("f4")
-        arrays[key] = array.astype(array.dtype.newbyteorder("="), copy=False)
+        dtype = _dtype_of(entry["dtype"], key, name)
+        array = xp.ndarray(tuple(entry["shape"]), dtype, buffer=entry["data"])
+        arrays[key] = _native(array, entry["dtype"])
     return arrays, header
+
+
+def _refused(name: str, content: bytes, error: Exception) -> ValueError:
+    """Why a file that begins with ``content`` is no safetensors file."""
+    # The length that a safetensors file begins with can have that byte too, but then zeros.
+    pickled = content.startswith(b"\x80") and any(content[2:8])
+    if pickled or content.startswith(b"PK\x03\x04"):
+        return ValueError(
+            f"{name} looks like a pickle, as torch.save writes it, and reading one can "
+            "run any code: have PyTorch save it with safetensors.torch.save_file"
+        )
+    return ValueError(
+        f"{name} is truncated or not a safetensors file ({error}): restore it from a copy"
+    )
+
+
+def _dtype_of(kind: str, key: str, name: str) -> str:
+    if kind not in _DTYPES:
+        raise ValueError(f"{name} holds {key!r} as {kind}, which tensors here cannot be")
+    return _DTYPES[kind]
+
+
+def _native(array: Any, kind: str) -> Any:
+    """What was read, as this machine and tensors have it."""
+    if kind == "BF16":
+        array = xp.asarray(array.astype("u4") << 16).view("f4")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _stored(path: Path, body: int, key: str, entry: dict[str, Any]) -> Stored:
+    """A tensor of the file whose tensors begin at the offset ``body``."""
+    shape, kind = tuple(entry["shape"]), entry["dtype"]
+    start, end = entry["data_offsets"]
+
+    def read() -> Tensor:
+        array = xp.empty(shape, _dtype_of(kind, key, str(path)))
+        with open(path, "rb") as file:
+            file.seek(body + start)
+            if file.readinto(array.reshape(-1).view("u1").data) != end - start:
+                raise ValueError(f"{path} has become shorter while it was read")
+        return wrap(_native(array, kind))
+
+    return Stored(shape, kind, read)
 
 
 def _checksum(version: str, text: str, arrays: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ ARGS ?=
 
 # One version, so that a comparison that failed today would have failed yesterday.
 TORCH = torch==2.13.0
+TRANSFORMERS = transformers==5.23.0
 
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip -qq --disable-pip-version-check
@@ -43,8 +44,9 @@ format: $(VENV)/.dev ## put the source into its format
 bench: $(VENV)/.torch ## compare speed with PyTorch
 	@$(PY) -m benchmarks $(ARGS)
 
-oracle: $(VENV)/.torch ## write the frozen end-to-end oracle again, with PyTorch
+oracle: $(VENV)/.torch ## write the frozen oracles again, with PyTorch and transformers
 	@$(PY) tests/make_oracle.py $(ARGS)
+	@$(PY) tests/make_gpt2_oracle.py
 
 ops: $(VENV)/.test ## write docs/ops.md, the table of all ops, again
 	@$(PY) docs/make_ops.py
@@ -79,6 +81,6 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.test
-	@echo "installing $(TORCH) into $(VENV)"
-	@$(PIP) install '$(TORCH)'
+	@echo "installing $(TORCH) and $(TRANSFORMERS) into $(VENV)"
+	@$(PIP) install '$(TORCH)' '$(TRANSFORMERS)'
 	@touch $@

@@ -8,10 +8,12 @@ which beyond 0.01 has a probability below one in a thousand, and the seeds are f
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
 
+import nn
 import tensorgrad
 from nn import init
 from tensorgrad import Generator
@@ -299,3 +301,28 @@ def test_nothing_to_fill(call):
     with pytest.warns(UserWarning, match="without elements"):
         assert call(x) is x
     assert init.orthogonal_(x) is x
+
+
+# --- none -----------------------------------------------------------------------------------------
+
+
+def test_skipped():
+    """Within the context nothing is drawn or written, in this thread; layers have their shapes."""
+    state = tensorgrad.default_generator.get_state()
+    x = tensorgrad.full((3,), 7.0)
+    with init.skipped():
+        with init.skipped():
+            layer = nn.Linear(3, 2)
+        for fill in (init.normal_, init.uniform_, init.zeros_, init.ones_):
+            assert fill(x) is x
+        other = threading.Thread(
+            target=lambda: init.zeros_(tensorgrad.ones(1)).item() == 0 or 1 / 0
+        )
+        other.start()
+        other.join()
+    assert x.tolist() == [7.0] * 3
+    assert layer.weight.shape == (2, 3)
+    assert tensorgrad.default_generator.get_state() == state
+    with pytest.raises(KeyError), init.skipped():
+        raise KeyError
+    assert init.zeros_(x).tolist() == [0.0] * 3

@@ -27,7 +27,7 @@ from hypothesis.extra import numpy as hnp
 import nn
 import tensorgrad
 from tensorgrad import Tensor, optim, serialization
-from tensorgrad.serialization import load, replace, save
+from tensorgrad.serialization import load, replace, safetensors_file, save, stored
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 
@@ -392,6 +392,60 @@ def test_requires_grad_is_kept_as_in_pytorch(torch: ModuleType) -> None:
         found = through_bytes([y, y.detach(), y * 2])
         assert [t.requires_grad for t in found] == [t.requires_grad for t in expected]
         assert [t.is_leaf for t in found] == [t.is_leaf for t in expected]
+
+
+@pytest.mark.parametrize("kind", [*DTYPES, "bfloat16"])
+def test_tensors_are_read_one_by_one(kind: str, tmp_path: Path) -> None:
+    """What is asked for, and nothing else; also scalars, and those without elements."""
+    path, halved = tmp_path / "x", kind == "bfloat16"
+    arrays = {
+        str(shape): np.arange(math.prod(shape)).reshape(shape).astype("f4" if halved else kind)
+        for shape in ((), (0, 2), (5,), (2, 3))
+    }
+    content = safetensors.numpy.save(arrays, {"format": "pt"})
+    if halved:  # whose small integers are the upper halves of float32's
+        entries = {k: v for k, v in header_of(content).items() if k != "__metadata__"}
+        body, header, end = b"", {}, 0
+        for name, entry in entries.items():
+            part = (arrays[name].view("u4") >> 16).astype("u2").tobytes()
+            start, end, body = end, end + len(part), body + part
+            header[name] = {**entry, "dtype": "BF16", "data_offsets": [start, end]}
+        head = json.dumps(header).encode()
+        content = struct.pack("<Q", len(head)) + head + body
+    path.write_bytes(content)
+    found = stored(path)
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+        assert found[name].shape == array.shape
+        tensor = found[name].read()
+        assert tensor.dtype == array.dtype
+        np.testing.assert_array_equal(tensor.numpy(), array, strict=True)
+
+
+def test_a_plain_file_is_written_view_by_view(tmp_path: Path) -> None:
+    tensors = {"a": tensorgrad.randn(3, 4).T, "b": tensorgrad.arange(7)[::2]}
+    replace({tmp_path / "x": safetensors_file(tensors)})
+    arrays = safetensors.numpy.load_file(tmp_path / "x")
+    assert set(arrays) == {"a", "b"}
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(arrays[name], tensor.numpy(), strict=True)
+
+
+def test_a_file_that_is_cut_after_it_was_opened(tmp_path: Path) -> None:
+    save({"w": tensorgrad.ones(100)}, tmp_path / "x")
+    weight = stored(tmp_path / "x")["w"]
+    with open(tmp_path / "x", "r+b") as file:
+        file.truncate(400)
+    with pytest.raises(ValueError, match="has become shorter"):
+        weight.read()
+
+
+def test_a_dtype_that_tensors_do_not_have(tmp_path: Path) -> None:
+    safetensors.numpy.save_file({"w": np.zeros(2, "u4")}, tmp_path / "x")
+    weight = stored(tmp_path / "x")["w"]
+    assert weight.dtype == "U32"
+    with pytest.raises(ValueError, match=r"x holds 'w' as U32, which tensors here cannot be"):
+        weight.read()
 
 
 # --------------------------------------------------------------------------------- what is refused

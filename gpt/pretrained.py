@@ -207,6 +207,7 @@ def load(path: str | Path, dropout: float | None = None) -> GPT:
         FileNotFoundError: there are no weights; the message says where to get them.
         ValueError: a file is damaged, of another kind of model, or a GPT cannot be like it.
 
+    >>> import tensorgrad
     >>> model = GPT(GPTConfig(vocab_size=11, context=8, width=16, layers=2, heads=2))
     >>> save(model, "tiny")
     >>> tokens = tensorgrad.tensor([[1, 2, 3]])

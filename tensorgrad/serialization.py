@@ -127,6 +127,7 @@ def stored(path: Any) -> dict[str, Stored]:
     So a large file of another program needs the memory of one tensor at a time. The errors are
     :func:`load`'s.
 
+    >>> import tensorgrad
     >>> save({"weight": tensorgrad.ones(2, 3)}, "w.safetensors")
     >>> weight = stored("w.safetensors")["weight"]
     >>> weight.shape, weight.read().sum().item()

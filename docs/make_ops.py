@@ -35,9 +35,11 @@ them in the file.
 
 
 @cache
-def _source(path: str) -> tuple[str, ast.Module]:
+def _functions(path: str) -> tuple[str, list[ast.FunctionDef | ast.Lambda]]:
+    """The text of a source file, and the functions in it."""
     text = Path(path).read_text(encoding="utf-8")
-    return text, ast.parse(text)
+    nodes = ast.walk(ast.parse(text))
+    return text, [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.Lambda))]
 
 
 def _definition(function: Callable) -> tuple[str, ast.FunctionDef | ast.Lambda]:
@@ -46,12 +48,11 @@ def _definition(function: Callable) -> tuple[str, ast.FunctionDef | ast.Lambda]:
     Several lambdas may share a line; the names in their code tell them apart.
     """
     code = function.__code__
-    text, tree = _source(code.co_filename)
+    text, functions = _functions(code.co_filename)
     found = [
         node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.Lambda))
-        and code.co_firstlineno in (node.lineno, *(d.lineno for d in _decorators(node)))
+        for node in functions
+        if code.co_firstlineno in (node.lineno, *(d.lineno for d in _decorators(node)))
         and [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
         == list(code.co_varnames[: code.co_argcount])
     ]

@@ -105,11 +105,16 @@ class Use:
     by_attribute: bool = False  # tg.optim, after `import tensorgrad as tg`
 
 
-def uses(module: str, source: str) -> Iterator[Use]:
+@cache
+def uses(module: str, source: str) -> tuple[Use, ...]:
     """What ``module`` takes from elsewhere at run time, wherever in its source.
 
     Imports under ``if TYPE_CHECKING:`` never run, and are left out.
     """
+    return tuple(_uses(module, source))
+
+
+def _uses(module: str, source: str) -> Iterator[Use]:
     aliases: dict[str, str] = {}
     attributes: list[tuple[int, list[str]]] = []
     for node in _walk(ast.parse(source)):

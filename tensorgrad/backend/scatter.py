@@ -85,6 +85,10 @@ def write_at(out, index, value):
     """``out[index] = value``; values that do not fit are a ValueError, whatever the index."""
     try:
         out[index] = value
+    except OverflowError:
+        if not -np.iinfo(out.dtype).max <= value < 0:
+            raise
+        out[index] = np.asarray(value).astype(out.dtype)  # wraps around, as in PyTorch
     except TypeError as error:  # NumPy's complaint of a mask and values of several dims
         raise error if "boolean" not in str(error) else ValueError(error) from None
 

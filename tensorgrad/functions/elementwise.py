@@ -55,6 +55,8 @@ def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
 def _scaled(input: Any, other: Any, alpha: float) -> Any:
     if isinstance(alpha, float) and not _has_floats(input, other):
         raise RuntimeError(f"integers are added with an integer alpha, not with {alpha}")
+    if hasattr(other, "array"):
+        other = other.to(result_dtype(getattr(input, "array", input), other.array))
     return ops.multiply(other, alpha)
 
 

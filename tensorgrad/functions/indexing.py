@@ -396,7 +396,10 @@ def _as_dtype(number: Any, dtype: Any, name: str) -> Any:
     if dtype.kind == "f":
         return number
     try:
-        return xp.dtype(dtype).type(number).item()
+        kind = xp.dtype(dtype)
+        if isinstance(number, int) and number < 0:  # wraps around, as in PyTorch
+            return xp.asarray(number).astype(kind).item()
+        return kind.type(number).item()
     except (ValueError, OverflowError):
         raise RuntimeError(f"{name}: {number} has no value of dtype {dtype}") from None
 

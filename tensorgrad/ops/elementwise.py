@@ -5,7 +5,7 @@ The engine sums the gradients of broadcast arguments; no formula here mentions s
 
 from __future__ import annotations
 
-from ..backend import xp
+from ..backend import promote, xp
 from ..core import op
 from . import samples
 from .samples import (
@@ -83,6 +83,16 @@ def power(xp, a, b):
         vanishes = (b < 0) & (xp.abs(a) != 1)
         return xp.where(vanishes, 0, a ** xp.abs(b))
     return a**b
+
+
+def _promoted(values):
+    """Their common dtype, in which -1 may be 255: what has no integer power is refused before."""
+    if isinstance(values[1], int) and values[1] < 0 and values[0].dtype.kind in "iub":
+        raise RuntimeError(f"power: integers have no power {values[1]}; call .float() first")
+    return promote(values)
+
+
+power.op.promoted = _promoted
 
 
 def _power_base(xp, g, a, b):

@@ -26,8 +26,12 @@ GOES_ON = {
         "the backward pass",
         "can't be cast to the desired output type",
     ),
-    "PyTorch's kron cannot take some strides": ("kron", "view size is not compatible"),
+    "PyTorch cannot take some strides": ("kron|take_along_dim", "view size is not compatible"),
     "integers are divided as by /": ("addcdiv", "Integer division with addcdiv"),
+    "PyTorch has no derivative with respect to floats among integers": (
+        "the backward pass|_scatter",
+        "Autograd not support dtype",
+    ),
     "() is all dims for every reduction": ("logsumexp", "doesn't match the broadcast shape"),
     "a result of another float dtype is cast in place": (
         "",
@@ -44,13 +48,16 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     "there are no singular values": ("norm", "needs singular values", None),
     "PyTorch does not look at the dtypes of empty factors": ("", "dtypes must be equal", None),
     "PyTorch complains of the dims of a scalar, of shapes elsewhere": (
-        "", "", "Dimension specified|When source is scalar"
+        "", "", "Dimension specified|When source (is|and dest)"
     ),
-    "PyTorch's index error is a RuntimeError for strided tensors": (
-        "index_select", "out of range", "out of DATA bounds"
+    "some of PyTorch's index errors are RuntimeErrors": (
+        "index_", "out of range", "out of DATA bounds|out of bounds for dim|Index to scalar"
     ),
     "PyTorch does not look at the dtype of an index that chooses nothing": (
-        "take_along_dim", "must be int64", None
+        "", "index must be int64", None
+    ),
+    "PyTorch does not write when it rounds integers in place": (
+        "the backward pass", "(floor_|ceil_|trunc_|round_) has overwritten", None
     ),
     "PyTorch writes to some tensors whose elements are one in several places": (
         "", "this memory cannot be written", ""
@@ -116,6 +123,12 @@ DIFFERS = {
     ),
     "the mean of no number is nan, as PyTorch's gradient is": ("special.*nanmean", "grads.*nan"),
     "logsigmoid's second derivative at infinity": ("special.*logsigmoid", "^second.*nan"),
+    "what writes nothing leaves no history": (
+        r"_scatter\(", "requires_grad: False|^(second )?grads: None"
+    ),
+    "PyTorch's broadcast_tensors returns a tensor of the right shape itself": (
+        "broadcast_tensors", "grads"
+    ),
     "PyTorch casts a step to an integer before it counts": ("arange.*dtype=", "^out"),
 }  # fmt: skip
 

@@ -233,6 +233,8 @@ add("take", x(), lambda c: c.named(f"i(-1, {max(prod(c.shape), 1)}, {c.some_shap
 add("take_along_dim", x(), lambda c: dim_and_index(smaller=False)(c).partition(", ")[2], maybe(dim))
 add("nonzero argwhere", x("small"))
 add("nn.functional.one_hot", x("positive", dtypes=("int64", "int64", "int32", "float32")), maybe(literal(-1, 6, 2)))
+add("index_reduce", x("distinct"), dim_and_index(flat=True), source("positive"), literal("prod", "mean", "amax", "amin"), include_self=maybe(flag))
+add("put", x(), lambda c: c.named(f"p({prod(c.shape)}, 2, 3)"), fitting(lambda c: (min(prod(c.shape), 2),)))
 add("fill_diagonal_", x("normal", least=1), scalar)
 
 # --- matrices -------------------------------------------------------------------------------------

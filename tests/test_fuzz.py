@@ -110,7 +110,6 @@ OTHERWISE = {
     ),
     **dict.fromkeys(["index_reduce", "put"], "as a table: test_torch_parity.py"),
     "as_strided": "refused: test_shapes.py",
-    "as_strided": "refused, with a hint: test_shapes.py",
 }
 
 

@@ -312,23 +312,40 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad = tensorgrad.zeros_like(parameter.grad)
 
-    def to(self, dtype: Any) -> Module:
-        """Cast the float parameters and buffers, in place; ``'cpu'`` changes nothing."""
-        if dtype != "cpu":
-            if not tensorgrad.empty(0, dtype=dtype).is_floating_point():
-                raise TypeError(f"a module can be cast to float dtypes only, not to {dtype}")
-            for kind in ("_parameters", "_buffers"):
-                for _, value in self._named(kind):
-                    if value.is_floating_point():
-                        value.data = value.detach().to(dtype)
-                        value.grad = None if value.grad is None else value.grad.to(dtype)
+    def to(self, *args: Any, **kwargs: Any) -> Module:
+        """Cast the float parameters and buffers, in place; the arguments are those of Tensor.to.
+
+        A device changes nothing: there is one, the CPU.
+        """
+        probes = (tensorgrad.float32, tensorgrad.float64)
+        found = {tensorgrad.empty(0, dtype=p).to(*args, **kwargs).dtype for p in probes}
+        if len(found) > 1:  # no dtype was given
+            return self
+        (dtype,) = found
+        if not dtype.is_floating_point:
+            raise TypeError(f"a module can be cast to float dtypes only, not to {dtype}")
+        for kind in ("_parameters", "_buffers"):
+            for _, value in self._named(kind):
+                if value.is_floating_point():
+                    value.data = value.detach().to(dtype)
+                    value.grad = None if value.grad is None else value.grad.to(dtype)
         return self
+
+    def half(self) -> Module:
+        return self.to(tensorgrad.float16)
 
     def float(self) -> Module:
         return self.to(tensorgrad.float32)
 
     def double(self) -> Module:
         return self.to(tensorgrad.float64)
+
+    def cpu(self) -> Module:
+        return self
+
+    def cuda(self, device: Any = None) -> Module:
+        """Raises RuntimeError: there is no other device than the CPU."""
+        return self.to("cuda")
 
     # --- state ------------------------------------------------------------------------------------
 

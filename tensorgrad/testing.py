@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import autograd
+from .autograd.derivatives import grad
 from .backend import xp
 from .tensor import Tensor
 from .variable import wrap
@@ -71,7 +71,7 @@ def gradcheck(
         for row in range(out.numel()):
             unit = xp.zeros(out.numel(), dtype=out.dtype)
             unit[row] = 1
-            rows = autograd.grad(
+            rows = grad(
                 out, [t for _, t in checked], wrap(unit.reshape(out.shape)),
                 retain_graph=True, allow_unused=True,
             )  # fmt: skip
@@ -131,7 +131,7 @@ def gradgradcheck(function: Callable, inputs: Sequence[Any], **options: Any) -> 
         pairs = [(o, s) for o, s in zip(outs, starts, strict=True) if o.requires_grad]
         if not pairs:  # nothing depends on the inputs: nothing to be wrong
             return starts
-        found = autograd.grad(
+        found = grad(
             [o for o, _ in pairs], wanted, [s for _, s in pairs],
             create_graph=True, allow_unused=True,
         )  # fmt: skip

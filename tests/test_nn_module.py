@@ -292,6 +292,21 @@ def test_casting(lib: ModuleType) -> None:
     assert model.output.weight is model.embedding.weight
 
 
+def test_devices_and_other_forms_of_casting(lib: ModuleType) -> None:
+    model = net(lib)
+    for same in (model.to("cpu"), model.to(lib.device("cpu")), model.cpu(), model.to(device="cpu")):
+        assert same is model
+        assert model.shift.dtype == lib.float32
+    assert model.to("cpu", lib.float64).shift.dtype == lib.float64
+    assert model.half().inner.seen.dtype == lib.float16
+    assert model.to(lib.zeros(1, dtype=lib.float64)).shift.dtype == lib.float64
+    assert model.to(dtype=lib.float32).last.weight.dtype == lib.float32
+    with pytest.raises(TypeError):
+        model.to(lib.int64)
+    with pytest.raises((RuntimeError, AssertionError)):
+        model.cuda()
+
+
 def test_copies_are_independent(lib: ModuleType) -> None:
     model = tied(lib)
     twin = copy.deepcopy(model)

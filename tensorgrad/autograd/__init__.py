@@ -11,6 +11,7 @@ from ..mode import (
     set_detect_anomaly,
     set_grad_enabled,
 )
+from ..testing import gradcheck, gradgradcheck
 from . import function, functional
 from .derivatives import backward, grad
 from .function import Function

@@ -157,7 +157,7 @@ def difference(line: str, stop: bool = True, notes: Counter | None = None) -> st
     if "modified by an inplace" in str(theirs.errors.get(-1)) and -1 not in ours.errors:
         theirs = run_with_copies(torch, line, stop)
     notes = Counter() if notes is None else notes
-    for k in sorted({*theirs.errors, *ours.errors}):
+    for k in sorted({*theirs.errors, *ours.errors}, key=lambda k: (k < 0, k)):  # -1: the end
         statement = line.split("; ")[k] if k >= 0 else "the backward pass"
         a, b = ours.errors.get(k), theirs.errors.get(k)
         if a and b:

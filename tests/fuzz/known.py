@@ -12,6 +12,10 @@ GOES_ON = {
     ),
     "PyTorch has no derivative of the in-place form": ("the backward pass", "derivative for"),
     "an internal error of PyTorch": ("", "INTERNAL ASSERT FAILED"),
+    "PyTorch's own backward pass makes a gradient of another shape": (
+        "the backward pass",
+        "returned an invalid gradient",
+    ),
     "a number will do where PyTorch wants a tensor": ("", "must be Tensor, not (int|float|bool)"),
     "more combinations of arguments will do, as in a call of a Python function": (
         "",

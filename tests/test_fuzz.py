@@ -108,7 +108,6 @@ OTHERWISE = {
     **dict.fromkeys(
         ["gcd", "heaviside", "lcm", "ldexp", "rsub", "sinc"], "as a table: test_elementwise.py"
     ),
-    **dict.fromkeys(["index_reduce", "put"], "as a table: test_torch_parity.py"),
     "as_strided": "refused: test_shapes.py",
 }
 

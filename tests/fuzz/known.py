@@ -39,7 +39,7 @@ GOES_ON = {
     "() is all dims for every reduction": ("logsumexp", "doesn't match the broadcast shape"),
     "a result of another float dtype is cast in place": (
         "",
-        "Bad in-place call: input tensor dtype",
+        "Bad in-place call: input tensor dtype|float_power_ has dtype",
     ),
     "bools subtract as 0 and 1": ("", "Subtraction, the `-` operator, with"),
     "operands are promoted where PyTorch wants one dtype": ("", "expected dtype .* but got dtype"),
@@ -79,6 +79,9 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     ),
     "PyTorch cuts fractions off beta and alpha among integers": (
         "add.*mm|addmv|addr", "must be integers", None
+    ),
+    "PyTorch does not look whether the indices are in range": (
+        "take_along_dim", "out of range for dim", None
     ),
     "PyTorch's parser complains first": (
         "", "", "invalid combination of arg|must be tuple of ints|missing 1 req|positional arg"
@@ -132,6 +135,28 @@ DIFFERS = {
     ),
     "PyTorch's broadcast_tensors returns a tensor of the right shape itself": (
         "broadcast_tensors", "grads"
+    ),
+    "at 0 copysign has the second derivative 0 as the first, PyTorch's is nan": (
+        "copysign", "^second.*nan"
+    ),
+    "PyTorch takes the logarithm of a number in float32": (r"xlogy\([-\d.]+\)", "grads"),
+    "a bound that equals the other takes the gradient, in PyTorch neither does": (
+        r"(clamp|clip)_?\(min=.*max=", "grads"
+    ),
+    "PyTorch's gradient of var over the dims () counts one element": (
+        r"(var|std).*dim=\(\)", "grads"
+    ),
+    "an empty part that is written has the gradient None, PyTorch's an empty one": (
+        r"_scatter\(", r"grads\[\d\]: None, PyTorch array\(\[\], "
+    ),
+    "of values written to one place only the last has a gradient, in PyTorch all": (
+        r"\[\[.*\]\] = ", "grads"
+    ),
+    "which of equal elements a median names is not specified": (
+        "median.*dim|median\\(.*\\d", r"^out\[1\]|^(second )?grads"
+    ),
+    "PyTorch reads a dim expanded from one element as if there were several": (
+        r"'E'.*median", r"^out\[0\]"
     ),
     "PyTorch casts a step to an integer before it counts": ("arange.*dtype=", "^out"),
 }  # fmt: skip

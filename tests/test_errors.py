@@ -76,7 +76,7 @@ COMPLAINTS = [
     (lambda: -tensor([True]), RuntimeError, "negative: bools are no numbers; ~ negates them"),
     (lambda: tensor([True]) - tensor([True]), RuntimeError, "subtract: bools are no numbers"),
     (lambda: ~X, TypeError, "~ is for integers and bools, not for"),
-    (lambda: arange(3) ** -1, RuntimeError, "Integers to negative integer powers"),
+    (lambda: arange(3) ** -1, RuntimeError, "integers have no power -1"),
     (lambda: arange(3).add_(0.5), RuntimeError,
      "add_: a result of tensorgrad.float32 cannot be stored in place in a tensor of tensorgrad."),
     (lambda: X.masked_fill(X, 0), RuntimeError, "masked_fill: the mask must be of dtype bool, not "

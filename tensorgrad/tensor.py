@@ -94,7 +94,8 @@ class Tensor(Differentiable):
         if not (result.needs_grad or any(t.needs_grad for t in (self, *others))):
             return []
         shared = [(t, found) for t in others if (found := overlap(t.array, self.array))]
-        for t in (self, *(t for t, _ in shared)):
+        overwritten = (t for t, _ in shared) if self.array.size else others  # an empty view, too
+        for t in (self, *overwritten):
             if t.needs_grad and t.node is None:
                 raise RuntimeError(
                     f"{writer}: a leaf tensor that requires grad, or a view of one, cannot be "

@@ -152,7 +152,9 @@ def assert_flat(step: Callable[[], None], steps: int) -> None:
         step()
     assert gc.collect() == 0, f"{steps} steps left cycles behind"
     blocks = sys.getallocatedblocks() - before
-    assert blocks < steps / 20, f"{steps} steps left {blocks} blocks of memory behind"
+    # One tensor left behind by each step would be several blocks a step. Python 3.10 goes on
+    # filling its lists of free objects, up to some 600, for a thousand steps.
+    assert blocks < 800 + steps / 20, f"{steps} steps left {blocks} blocks of memory behind"
 
 
 @pytest.mark.parametrize("make", [attention_step, regression_step])

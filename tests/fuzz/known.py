@@ -12,6 +12,14 @@ GOES_ON = {
     ),
     "PyTorch has no derivative of the in-place form": ("the backward pass", "derivative for"),
     "an internal error of PyTorch": ("", "INTERNAL ASSERT FAILED"),
+    "a negative fraction is cut to an integer, and that wraps around in bytes": (
+        "full|masked_fill",
+        "without overflow",
+    ),
+    "a view made before its base had a history has one too": (
+        "",
+        "^a leaf Variable that requires grad is being used",
+    ),
     "PyTorch's own backward pass makes a gradient of another shape": (
         "the backward pass",
         "returned an invalid gradient",
@@ -79,6 +87,21 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     ),
     "PyTorch cuts fractions off beta and alpha among integers": (
         "add.*mm|addmv|addr", "must be integers", None
+    ),
+    "PyTorch forbids what makes a tuple's element another, we wait for Python to": (
+        "", "does not support item assignment", ""
+    ),
+    "PyTorch looks first whether one of several views made at once is written": (
+        "", "", "output of a function that returns multiple views"
+    ),
+    "PyTorch looks for a dim before it counts the dims": (
+        "baddbmm|addbmm", "must have 3 dims", "Dimension out of range"
+    ),
+    "a step of 0 is a RuntimeError when it comes of a cast, too": (
+        "arange", "steps of 0", "step must be nonzero"
+    ),
+    "a sum of bools is an integer, also with alpha": (
+        r"\.(add|sub)_\(.*alpha", "cannot be stored in place in a tensor of tensorgrad.bool", None
     ),
     "PyTorch does not look whether the indices are in range": (
         "take_along_dim", "out of range for dim", None
@@ -152,6 +175,14 @@ DIFFERS = {
     "of values written to one place only the last has a gradient, in PyTorch all": (
         r"\[\[.*\]\] = ", "grads"
     ),
+    "nothing of an empty view is written, and nothing gets a history": (
+        r"unfold\(-?\d+, 0, .*= ", "requires_grad: False, PyTorch True"
+    ),
+    "a product with an infinite factor keeps its exact derivative, PyTorch's is nan": (
+        "special.*prod", "grads.*nan"
+    ),
+    "the second derivative of a power at 0, PyTorch's nan": (r"pow|\*\*", "^second.*nan"),
+    "softmax gives floats, also of no integers at all": ("softmax", r"float32\[.*int64\["),
     "which of equal elements a median names is not specified": (
         "median.*dim|median\\(.*\\d", r"^out\[1\]|^(second )?grads"
     ),

@@ -79,6 +79,8 @@ x = m.ones(3).requires_grad_(); y = x * 2; out = y.div_(x, rounding_mode='floor'
 x = m.ones(3).requires_grad_(); y = x * 2; out = y.lerp_(x, y)
 x = m.ones(2); out = x.fill_(m.ones(2, 1))
 x = t('uint8', (2,), 1); out = x.fill_(-1)
+x = t('int32', (), 1); out = x.add(3, alpha=-1); y = x.sub(3, alpha=2); z = m.rsub(x, 3, alpha=2)
+x = m.ones(2, 3).requires_grad_(); y = x.narrow(1, 0, 0); out = y.div_(2)
 x = m.ones(3).requires_grad_(); out = x.flatten(); y = out.requires_grad
 x = m.tensor([-128, 127], dtype=m.int8); out = x.logit()
 x = m.ones(2); y = t('uint8', (2,), 1); out = x.add(y, alpha=-1); z = x.sub(y, alpha=3)

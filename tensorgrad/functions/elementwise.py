@@ -57,7 +57,8 @@ def _scaled(input: Any, other: Any, alpha: float) -> Any:
         raise RuntimeError(f"integers are added with an integer alpha, not with {alpha}")
     if hasattr(other, "array"):
         other = other.to(result_dtype(getattr(input, "array", input), other.array))
-    return ops.multiply(other, alpha)
+    # A number stays a number, which does not take part in the promotion of dtypes.
+    return ops.multiply(other, alpha) if isinstance(other, Variable) else other * alpha
 
 
 def _has_floats(*values: Any) -> bool:

@@ -107,7 +107,9 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
         "take_along_dim", "out of range for dim", None
     ),
     "PyTorch's parser complains first": (
-        "", "", "invalid combination of arg|must be tuple of ints|missing 1 req|positional arg"
+        "", "",
+        "must be Tensor, not|invalid combination of arg|must be tuple of ints|missing 1 req"
+        "|positional arg",
     ),
 }  # fmt: skip
 
@@ -117,7 +119,7 @@ DIFFERS = {
         r"\.logical_\w+_\(", "^(second )?grads"
     ),
     "PyTorch's comparisons in place have a gradient, 0": (
-        r"\.(eq|ne|lt|le|gt|ge)_\(", "^grads.* None"
+        r"\.(eq|ne|lt|le|gt|ge)_\(", "^grads.* None|requires_grad: False"
     ),
     "outside of [0, 1], where logit is nan, PyTorch's gradient is nan too": ("logit", "grads"),
     "PyTorch takes the logarithm of a base that is a number in float32, and lacks it at 0": (

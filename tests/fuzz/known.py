@@ -103,6 +103,7 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     "a sum of bools is an integer, also with alpha": (
         r"\.(add|sub)_\(.*alpha", "cannot be stored in place in a tensor of tensorgrad.bool", None
     ),
+    "bools are no numbers to be ordered": ("kthvalue|bucketize", "takes no bools", ""),
     "PyTorch does not look whether the indices are in range": (
         "take_along_dim", "out of range for dim", None
     ),
@@ -184,9 +185,12 @@ DIFFERS = {
         "special.*prod", "grads.*nan"
     ),
     "the second derivative of a power at 0, PyTorch's nan": (r"pow|\*\*", "^second.*nan"),
+    "the derivative of a remainder of infinity, PyTorch's nan": (
+        "special.*(%|remainder|fmod)", "grads.*nan"
+    ),
     "softmax gives floats, also of no integers at all": ("softmax", r"float32\[.*int64\["),
-    "which of equal elements a median names is not specified": (
-        "median.*dim|median\\(.*\\d", r"^out\[1\]|^(second )?grads"
+    "which of equal elements is named is not specified": (
+        "median.*dim|median\\(.*\\d|topk|kthvalue", r"^out\[1\]|^(second )?grads"
     ),
     "PyTorch reads a dim expanded from one element as if there were several": (
         r"'E'.*median", r"^out\[0\]"

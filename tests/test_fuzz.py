@@ -87,6 +87,9 @@ x = m.ones(2); y = t('uint8', (2,), 1); out = x.add(y, alpha=-1); z = x.sub(y, a
 x = t('uint8', (2,), 1); out = x + -1; y = -1 * x; z = x == -1
 x = t('uint8', (3,), 1); out = x.index_fill(0, i(0, 2, (1,), 1), -1); x[2] = -1
 x = t('uint8', (3,), 1); out = x ** -1
+x = m.tensor([0.0, 0.0, 2.0]); y = m.tensor([-1.0, 2.0, 3.0]).requires_grad_(); out = x ** y
+x = m.tensor([1.0, -2.0]).requires_grad_(); y = m.tensor([-1.0]); out = x.maximum(y).sqrt()
+x = m.tensor([1.0, -2.0]).requires_grad_(); y = m.tensor([-1.0]); out = x.minimum(y).sqrt()
 x = m.zeros(0, 2); out = x.chunk(3)
 x = m.zeros(()); out = x.unflatten(0, (-1,))
 """.strip().splitlines()

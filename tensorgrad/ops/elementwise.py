@@ -103,10 +103,12 @@ def _power_base(xp, g, a, b):
     return g * xp.where(b == 0, 0.0, b * a ** xp.where(b == 0, 1.0, b - 1))
 
 
-power.vjp(
-    _power_base,
-    lambda xp, g, y, a: g * y * xp.where(a == 0, 0.0, xp.log(xp.where(a == 0, 1.0, a))),
-)
+def _power_exponent(xp, g, y, a, b):
+    at_0 = xp.where(b >= 0, 0.0, -xp.inf)
+    return g * xp.where(a == 0, at_0, y * xp.log(xp.where(a == 0, 1.0, a)))
+
+
+power.vjp(_power_base, _power_exponent)
 
 
 @op(samples=unary(away_from_zero))
@@ -132,12 +134,8 @@ def maximum(xp, a, b):
 
 # At a tie each argument gets half; where one is nan each gets all, as in PyTorch.
 maximum.vjp(
-    lambda xp, g, a, b: (
-        g * (1 - 0.5 * xp.astype(a < b, g.dtype) - 0.5 * xp.astype(a <= b, g.dtype))
-    ),
-    lambda xp, g, a, b: (
-        g * (1 - 0.5 * xp.astype(b < a, g.dtype) - 0.5 * xp.astype(b <= a, g.dtype))
-    ),
+    lambda xp, g, a, b: xp.where(a == b, 0.5 * g, xp.where(a < b, 0.0, g)),
+    lambda xp, g, a, b: xp.where(a == b, 0.5 * g, xp.where(b < a, 0.0, g)),
 )
 
 
@@ -147,12 +145,8 @@ def minimum(xp, a, b):
 
 
 minimum.vjp(
-    lambda xp, g, a, b: (
-        g * (1 - 0.5 * xp.astype(a > b, g.dtype) - 0.5 * xp.astype(a >= b, g.dtype))
-    ),
-    lambda xp, g, a, b: (
-        g * (1 - 0.5 * xp.astype(b > a, g.dtype) - 0.5 * xp.astype(b >= a, g.dtype))
-    ),
+    lambda xp, g, a, b: xp.where(a == b, 0.5 * g, xp.where(a > b, 0.0, g)),
+    lambda xp, g, a, b: xp.where(a == b, 0.5 * g, xp.where(b > a, 0.0, g)),
 )
 
 

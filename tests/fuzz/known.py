@@ -60,7 +60,7 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     "there are no singular values": ("norm", "needs singular values", None),
     "PyTorch does not look at the dtypes of empty factors": ("", "dtypes must be equal", None),
     "PyTorch complains of the dims of a scalar, of shapes elsewhere": (
-        "", "", "Dimension specified|When source (is|and dest)"
+        "", "", "Dimension specified|When source (is|and dest)|Number of indices"
     ),
     "some of PyTorch's index errors are RuntimeErrors": (
         "index_", "out of range", "out of DATA bounds|out of bounds for dim|Index to scalar"

@@ -13,7 +13,7 @@ GOES_ON = {
     "PyTorch has no derivative of the in-place form": ("the backward pass", "derivative for"),
     "an internal error of PyTorch": ("", "INTERNAL ASSERT FAILED"),
     "a negative fraction is cut to an integer, and that wraps around in bytes": (
-        "full|masked_fill",
+        r"full|masked_fill|\] = ",
         "without overflow",
     ),
     "a result lies in its own order, where PyTorch keeps the strides of its input": (
@@ -109,6 +109,9 @@ REFUSES: dict[str, tuple[str, str, str | None]] = {
     ),
     "rounding decides whether a singular matrix looks like one": (
         "matrix_power|inv|solve", "the matrix is singular", None
+    ),
+    "PyTorch compares the dtypes before it looks at the indices": (
+        "index_reduce", "out of range", "must have the same scalar type"
     ),
     "bools are no numbers to be ordered": ("kthvalue|bucketize", "takes no bools", ""),
     "PyTorch does not look whether the indices are in range": (

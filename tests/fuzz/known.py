@@ -186,7 +186,7 @@ DIFFERS = {
         r"_scatter\(", r"grads\[\d\]: None, PyTorch array\(\[\], "
     ),
     "of values written to one place only the last has a gradient, in PyTorch all": (
-        r"\[\[.*\]\] = ", "grads"
+        r"\[(\[.*\]|i\(.*\))\] = ", "grads"
     ),
     "nothing of an empty view is written, and nothing gets a history": (
         r"unfold\(-?\d+, 0, .*= ", "requires_grad: False, PyTorch True"

@@ -71,8 +71,8 @@ $(VENV)/.viz: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
-	@echo "installing tensorgrad-gpt[viz,test] into $(VENV)"
-	@$(PIP) install --editable '.[viz,test]'
+	@echo "installing tensorgrad-gpt[viz,fast,test] into $(VENV)"
+	@$(PIP) install --editable '.[viz,fast,test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml

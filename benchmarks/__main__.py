@@ -34,7 +34,7 @@ class Side:
         return self.process.stdout.readline().strip()
 
     def turn(self, steps: int) -> list[float]:
-        """Take some steps; the median seconds of each part."""
+        """Take some steps; the median seconds of each part, and the peak memory in MB."""
         assert self.process.stdin
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
@@ -58,6 +58,12 @@ def compare(config: str, turns: int, steps: int) -> None:
             f"ratio {median(ratios):5.2f}  ({ratios[0]:.2f} to {ratios[-1]:.2f})",
             flush=True,
         )
+    memory = [r[-1] for r in rounds[-1]]
+    print(
+        f"{config:10} {'memory':10} ours {memory[0]:8.0f} MB   PyTorch {memory[1]:8.0f} MB   "
+        f"ratio {memory[1] / memory[0]:5.2f}",
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """One side of a comparison: ``python -m benchmarks.worker ours|torch CONFIG``.
 
 Sets up, says ``ready``, then for every number n read from standard input takes n training steps and
-prints the median seconds of forward, backward, optimizer and whole step as JSON.
+prints as JSON the median seconds of forward, backward, optimizer and whole step, and the largest
+memory that the process has had so far, in MB.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ CONFIGS = {
     "char": (12, GPTConfig(65, context=64, width=128, layers=4, heads=4, bias=False)),
     "tiny": (4, GPTConfig(512, context=16, width=64, layers=8, heads=4)),
     "textbook": (4, GPTConfig(100_070, context=16, width=64, layers=8, heads=4, tied=False)),
+    "gpt2": (4, GPTConfig(50_257, context=64, width=768, layers=12, heads=12)),
     "baby": (16, GPTConfig(65, context=256, width=384, layers=6, heads=6, bias=False)),
 }
 STEPS: dict[str, Callable] = {}
@@ -80,6 +83,16 @@ def torch(size: int, config: GPTConfig) -> Callable[[], list[float]]:
     return step
 
 
+def peak_memory() -> float:
+    """The largest resident memory of this process so far, in MB; nan where nobody tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
 def main(side: str, name: str) -> None:
     step = {"ours": ours, "torch": torch}[side](*CONFIGS[name])
     for _ in range(3):
@@ -88,7 +101,7 @@ def main(side: str, name: str) -> None:
     for line in sys.stdin:
         runs = [step() for _ in range(int(line))]
         parts = [[t[i + 1] - t[i] for t in runs] for i in range(3)] + [[t[3] - t[0] for t in runs]]
-        print(json.dumps([median(p) for p in parts]), flush=True)
+        print(json.dumps([*(median(p) for p in parts), peak_memory()]), flush=True)
 
 
 if __name__ == "__main__":

@@ -315,24 +315,26 @@ class Fused(Op):
     def save(
         self, node: Node, values: list, y: Array, extra: Any, args: Sequence, storage: Storage
     ) -> None:
-        node.saved = [values, *extra]
+        kernel, kept = extra
+        node.saved = [*values, *kept, kernel]
         node.guards = [a.storage if isinstance(a, Variable) else None for a in args]
+        node.guards += [storage if value is y else None for value in kept]
         if any(type(storage) is InferenceStorage for storage in node.guards):
             raise errors.inference_saved(self.name)
 
     def reopened(self, node: Node) -> Sequence:
-        values, *extra = node.values()
-        triples = zip(values, range(len(values)), node.guards)
-        return [[node.input(*triple) for triple in triples], *extra]
+        saved, n = node.values(), len(node.parents)
+        triples = zip(saved[:n], range(n), node.guards)
+        return [*(node.input(*triple) for triple in triples), *saved[n:]]
 
     def kept(self, node: Node, saved: Sequence) -> list[tuple[str, Any]]:
-        return list(zip(self.arguments, saved[0]))
+        return list(zip(self.arguments, saved))
 
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         needs = [p is not None for p in node.parents]
-        values, kernel, extra = saved
+        values, kept, kernel = saved[: len(needs)], saved[len(needs) : -1], saved[-1]
         if xp is arrays_xp:
-            grads = kernel.vjp(g, values, extra, needs, **node.params)
+            grads = kernel.vjp(g, values, kept, needs, **node.params)
         else:
             # Aliases make every input a node of its own: the derivative asked for is the partial
             # one, also when one input was computed from another.

@@ -99,6 +99,9 @@ def backward(
             heappush(queue, (-to.seq, to) if is_node else after_its_users(to))
         elif to in owned:
             arrays_xp.add(pending[to], g, out=pending[to])
+        elif fresh and type(g) is ndarray:
+            pending[to] = arrays_xp.add(pending[to], g, out=g)
+            owned.add(to)
         else:
             pending[to] = total = pending[to] + g
             if type(total) is ndarray:  # not a Tensor, nor a NumPy scalar

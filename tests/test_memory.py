@@ -195,7 +195,13 @@ def inputs_of(args) -> list:
 @pytest.mark.parametrize("name", sorted(registry))
 def test_no_op_makes_a_cycle(name):
     """Forward, backward and twice backward of every registered op."""
-    op = registry[name]
+    evaluate(registry[name])  # compiling a kernel, the first time, leaves cycles behind
+    gc.collect()
+    evaluate(registry[name])
+    assert gc.collect() == 0
+
+
+def evaluate(op) -> None:
     for args, params in list(op.samples(Source(seed=1)))[:3]:
         inputs = inputs_of(args)
         y = op(*inputs, **params)
@@ -208,7 +214,6 @@ def test_no_op_makes_a_cycle(name):
                 grad(again, leaves, allow_unused=True)
             del leaves, found, again
         del args, params, inputs, y
-    assert gc.collect() == 0
 
 
 def refused_shapes(x):

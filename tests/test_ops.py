@@ -80,10 +80,18 @@ def test_no_derivative_means_no_history(name):
 fused = sorted(n for n, op in registry.items() if isinstance(op, core.Fused))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", fused)
-def test_kernel_equals_composite(name, dtype, monkeypatch):
-    """Value and first gradients; the second come from the composite in both cases."""
+def test_kernel_equals_composite(name, dtype, backend, monkeypatch):
+    """Value and first gradients; the second come from the composite in both cases.
+
+    More inputs, up to extreme ones, are in test_kernels.py.
+    """
+    if backend == "numba":
+        pytest.importorskip("numba")
+    monkeypatch.setattr(kernels, "_table", {})
+    monkeypatch.setattr(kernels, "_backend", backend)
     op = registry[name]
     assert kernels.find(name), f"{name} has no kernel"
     tolerance = (

@@ -45,9 +45,7 @@ def rms_norm(
     """
     shape = _ends_in(input, normalized_shape, "rms_norm")
     eps = 2.0 ** (-52 if input.dtype == "float64" else -23) if eps is None else eps
-    mean_square = (input * input).mean(tuple(range(-len(shape), 0)), keepdim=True)
-    y = input * tensorgrad.rsqrt(mean_square + eps)
-    return y if weight is None else y * weight
+    return _fused.rms_norm(input, weight, eps=eps, dims=len(shape))
 
 
 def _channels(value: Tensor, input: Tensor) -> Tensor:

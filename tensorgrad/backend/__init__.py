@@ -9,12 +9,13 @@ from __future__ import annotations
 from . import kernels, xp
 from .allocator import keep_freed_memory
 from .dtypes import DTYPE, default_float, known_dtype
+from .kernels import current, use
 from .memory import is_view_of, overlap
 from .promotion import CATEGORY, promote, promote_types, result_dtype
 
 __all__ = [
-    "CATEGORY", "DTYPE", "default_float", "is_view_of", "kernels", "known_dtype", "overlap",
-    "promote", "promote_types", "result_dtype", "xp",
+    "CATEGORY", "DTYPE", "current", "default_float", "is_view_of", "kernels", "known_dtype",
+    "overlap", "promote", "promote_types", "result_dtype", "use", "xp",
 ]  # fmt: skip
 
 keep_freed_memory()

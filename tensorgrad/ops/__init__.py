@@ -92,6 +92,7 @@ from .fused import (
     gelu,
     layer_norm,
     linear,
+    rms_norm,
     scaled_dot_product_attention,
 )
 from .index import (

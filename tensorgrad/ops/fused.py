@@ -43,6 +43,25 @@ def layer_norm(xp, x, weight, bias, /, eps=1e-5, dims=1):
     return y if bias is None else y + bias
 
 
+def _rms_norms(source):
+    yield (source.normal(2, 3, 4), source.normal(4)), {"eps": 1e-5}
+    yield (source.normal(4), None), {"eps": 1e-5}
+    yield (source.normal(2, 2, 3), source.normal(2, 3)), {"dims": 2}
+    yield (source.normal(0, 4), source.normal(4)), {}
+    yield (source.normal(4, 3).T, source.normal(4)), {}
+
+
+@fused(samples=_rms_norms)
+def rms_norm(xp, x, weight, /, eps=1e-5, dims=1):
+    """Divide by the root of the mean square over the last ``dims`` axes, then scale.
+
+    Source: Zhang & Sennrich 2019, eq. 4.
+    """
+    mean_square = xp.mean(x * x, axis=tuple(range(-dims, 0)), keepdims=True)
+    y = x / xp.sqrt(mean_square + eps)
+    return y if weight is None else y * weight
+
+
 def _gelus(source):
     for shape in ((), (3,), (2, 3), (0, 2)):
         for approximate in ("none", "tanh"):

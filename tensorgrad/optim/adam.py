@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import xp
+from ..backend import kernels, xp
 from ..tensor import Tensor
 from .optimizer import Optimizer, blocks, check_implementation, check_options
 
@@ -64,6 +64,12 @@ class Adam(Optimizer):
         l2, shrink = group["weight_decay"], 1.0
         if group["decoupled_weight_decay"]:
             l2, shrink = 0, 1 - group["lr"] * group["weight_decay"]
+        routine = kernels.routine("adam")
+        if routine and not (group["amsgrad"] or group["maximize"]) and routine(
+            *arrays, beta1=beta1, beta2=beta2, step_size=step_size,
+            root_correction=root_correction, eps=group["eps"], l2=l2, shrink=shrink,
+        ):  # fmt: skip
+            return
         for w, d, m, v, *largest in blocks(*arrays):
             if group["maximize"]:
                 d = -d

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from types import GeneratorType
 from typing import Any
 
-from ..backend import xp
+from ..backend import kernels, xp
 from ..tensor import Tensor
 from ..variable import wrap
-from .optimizer import blocks
 
 
 def clip_grad_norm_(
@@ -85,10 +84,8 @@ def _total_norm(tensors: list[Tensor], norm_type: float, error_if_nonfinite: boo
     order = float(norm_type)
     with xp.errstate(over="ignore", divide="ignore"):
         if order == 2:
-            # In the tensors' dtype only within a small block: in float32 a long sum loses digits.
-            flat = [t.array.reshape(-1) for t in tensors]
-            squares = (float(xp.vdot(b, b)) for f in flat for (b,) in blocks(f, size=4096))
-            total = math.sqrt(sum(squares))
+            squares = kernels.routine("sum_of_squares")
+            total = math.sqrt(sum(squares(t.array) for t in tensors))
         else:
             norms = [_norm(t.array.astype(xp.float64), order) for t in tensors]
             total = _norm(xp.asarray(norms, dtype=xp.float64), order) if norms else 0.0

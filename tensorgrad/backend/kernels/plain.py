@@ -1,35 +1,21 @@
 """A gallery of NumPy kernels for the fused ops: the composites of ``ops/fused.py``, hand-tuned.
 
-A kernel is a pair: ``forward(*inputs, **params) -> (y, saved)`` and
-``vjp(g, inputs, saved, needs, **params) -> gradients``, with None where none is needed. What makes
-them fast is writing in place, working in blocks that stay in the cache, and leaving sums over rows
-to the matrix product. The returned arrays belong to the caller.
+What makes them fast is writing in place, working in blocks that stay in the cache, and leaving
+sums over rows to the matrix product.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .special import erf
+from ..special import erf
+from .kernel import Kernel
 
-
-class Kernel(NamedTuple):
-    forward: Callable
-    vjp: Callable
-
-
-_kernels: dict[str, Kernel] = {}
-enabled = True  # False: every fused op runs as its composite
-
-
-def find(name: str) -> Kernel | None:
-    """The kernel of the op called ``name``, if there is one and kernels are wanted."""
-    return _kernels.get(name) if enabled else None
+KERNELS: dict[str, Any] = {}
 
 
 def _column_sums(g):
@@ -62,7 +48,7 @@ def _linear_vjp(g, inputs, saved, needs):
     )
 
 
-_kernels["linear"] = Kernel(_linear, _linear_vjp)
+KERNELS["linear"] = Kernel(_linear, _linear_vjp)
 
 
 # --- layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias ---------------------------------
@@ -103,7 +89,38 @@ def _layer_norm_vjp(g, inputs, saved, needs, *, eps, dims):
     return h.reshape(x.shape), g_weight, g_bias
 
 
-_kernels["layer_norm"] = Kernel(_layer_norm, _layer_norm_vjp)
+KERNELS["layer_norm"] = Kernel(_layer_norm, _layer_norm_vjp)
+
+
+# --- rms_norm: y = x / sqrt(mean(x²) + eps) * weight ----------------------------------------------
+
+
+def _rms_norm(x, weight, *, eps, dims):
+    width = math.prod(x.shape[x.ndim - dims :])
+    rows = x.reshape(-1, width)
+    rstd = (1 / np.sqrt(_row_dots(rows, rows) / width + eps)).astype(x.dtype, copy=False)
+    y = rows * rstd[:, None]
+    if weight is not None:
+        y *= weight.reshape(-1)
+    return y.reshape(x.shape), (rstd,)
+
+
+def _rms_norm_vjp(g, inputs, saved, needs, *, eps, dims):
+    x, weight = inputs
+    (rstd,) = saved
+    width = math.prod(x.shape[x.ndim - dims :])
+    g = g.reshape(-1, width)
+    normal = x.reshape(-1, width) * rstd[:, None]
+    g_weight = np.einsum("nd,nd->d", g, normal).reshape(weight.shape) if needs[1] else None
+    # With h = g * weight:  gx = (h - normal * mean(h * normal)) * rstd
+    h = g * weight.reshape(-1) if weight is not None else g.copy()
+    normal *= (_row_dots(h, normal) / width)[:, None]
+    h -= normal
+    h *= rstd[:, None]
+    return h.reshape(x.shape), g_weight
+
+
+KERNELS["rms_norm"] = Kernel(_rms_norm, _rms_norm_vjp)
 
 
 # --- gelu: y = x Φ(x), or its tanh approximation --------------------------------------------------
@@ -167,7 +184,7 @@ def _gelu_vjp(g, inputs, saved, needs, *, approximate):
     return (gx,)
 
 
-_kernels["gelu"] = Kernel(_gelu, _gelu_vjp)
+KERNELS["gelu"] = Kernel(_gelu, _gelu_vjp)
 
 
 # --- cross_entropy: -log softmax(logits)[target] --------------------------------------------------
@@ -211,7 +228,7 @@ def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing
     return gx, None
 
 
-_kernels["cross_entropy"] = Kernel(_cross_entropy, _cross_entropy_vjp)
+KERNELS["cross_entropy"] = Kernel(_cross_entropy, _cross_entropy_vjp)
 
 
 # --- binary_cross_entropy: -(t log p + (1 - t) log(1 - p)), logarithms from -100 ------------------
@@ -240,61 +257,63 @@ def _binary_cross_entropy_vjp(g, inputs, saved, needs):
     return gp, g * (log_q - log_p)
 
 
-_kernels["binary_cross_entropy"] = Kernel(_binary_cross_entropy, _binary_cross_entropy_vjp)
+KERNELS["binary_cross_entropy"] = Kernel(_binary_cross_entropy, _binary_cross_entropy_vjp)
 
 
-# --- scaled_dot_product_attention: softmax(scale q kᵀ, masked) v ----------------------------------
+# --- the passes over the scores of scaled_dot_product_attention -----------------------------------
 
 
-@functools.lru_cache(maxsize=8)
-def _causal(n, m):
-    return np.tril(np.ones((n, m), dtype=bool))
+@functools.lru_cache(maxsize=16)
+def _causal_bias(queries, keys, first, dtype):
+    return np.where(np.tri(queries, keys, first, dtype=bool), 0, -np.inf).astype(dtype)
 
 
-@functools.lru_cache(maxsize=8)
-def _causal_bias(n, m, dtype):
-    return np.where(_causal(n, m), 0, -np.inf).astype(dtype)
+def _scaled(scores, factor, first):
+    if factor != 1:
+        scores *= scores.dtype.type(factor)
+    if first is not None:
+        scores += _causal_bias(*scores.shape[-2:], first, scores.dtype)
 
 
-def _attention(q, k, v, mask, keep, *, scale, causal):
-    p = np.matmul(q * q.dtype.type(scale), np.swapaxes(k, -1, -2))  # scores [..., n, m]
-    if causal:
-        p += _causal_bias(*p.shape[-2:], p.dtype)
-    if mask is not None:
-        if mask.dtype == np.bool_:
-            mask = np.where(mask, 0, -np.inf).astype(p.dtype)
-        p = p + mask if np.broadcast_shapes(p.shape, mask.shape) != p.shape else np.add(p, mask, p)
-    peak = p.max(axis=-1, keepdims=True, initial=-np.inf)
-    peak[peak == -np.inf] = 0  # nothing allowed: all weights 0 instead of 0/0
-    p -= peak
-    np.exp(p, out=p)
-    total = p.sum(axis=-1, keepdims=True)
-    total[total == 0] = 1
-    p /= total
-    # Laid out like q, so that merging the heads afterwards is a view and not a copy.
-    out = np.empty_like(
-        q, shape=np.broadcast_shapes(p.shape[:-2], v.shape[:-2]) + (p.shape[-2], v.shape[-1])
-    )
-    return np.matmul(p if keep is None else p * keep, v, out=out), (p,)
+def softmax_scores(scores, factor, first):
+    """scores [..., n, m] become e = exp(factor scores - maximum); → the maxima and the sums of e.
+
+    With ``first``, row i is query ``first + i``, which sees the keys up to its own position. A row
+    without anything to see becomes zeros, with the maximum 0 and the sum 1.
+    """
+    _scaled(scores, factor, first)
+    peaks = scores.max(axis=-1)
+    peaks[peaks == -np.inf] = 0
+    scores -= peaks[..., None]
+    np.exp(scores, out=scores)
+    sums = np.einsum("...m->...", scores)
+    sums[sums == 0] = 1
+    return peaks, sums
 
 
-def _attention_vjp(g, inputs, saved, needs, *, scale, causal):
-    q, k, v, _mask, keep = inputs
-    (p,) = saved
-    kept = p if keep is None else p * keep
-    gv = np.swapaxes(kept, -1, -2) @ g if needs[2] else None
-    gp = g @ np.swapaxes(v, -1, -2)
-    if keep is not None:
-        gp *= keep
-    # softmax: gs = p * (gp - sum(p * gp)), written over gp
-    gp -= _row_dots(p, gp)[..., None]
+def weights_again(scores, factor, first, peaks, sums):
+    """scores [..., n, m] become e / sums, given what :func:`softmax_scores` returned."""
+    _scaled(scores, factor, first)
+    scores -= peaks[..., None]
+    np.exp(scores, out=scores)
+    scores /= sums[..., None]
+
+
+def scores_vjp(gp, p):
+    """gp [..., n, m] becomes the gradient p (gp - sum(gp p)) of the scores."""
+    gp -= _row_dots(gp, p)[..., None]
     gp *= p
-    g_mask = gp.copy() if needs[3] else None
-    gp *= gp.dtype.type(scale)
-    gq = gp @ k if needs[0] else None
-    gk = np.swapaxes(gp, -1, -2) @ q if needs[1] else None
-    g_keep = (g @ np.swapaxes(v, -1, -2)) * p if needs[4] else None
-    return gq, gk, gv, g_mask, g_keep
 
 
-_kernels["scaled_dot_product_attention"] = Kernel(_attention, _attention_vjp)
+# --- what optimizers need -------------------------------------------------------------------------
+
+
+def sum_of_squares(x):
+    """Of all elements, as a float."""
+    # In the dtype of x only within a small block: in float32 a long sum loses digits.
+    flat = x.reshape(-1)
+    pieces = (flat[i : i + 4096] for i in range(0, flat.size, 4096))
+    return sum(float(np.vdot(piece, piece)) for piece in pieces)
+
+
+KERNELS["sum_of_squares"] = sum_of_squares

@@ -1,0 +1,406 @@
+"""A gallery of Numba kernels: the same as in ``plain``, as loops over elements or rows.
+
+Above each stands the formula that it computes; the composite that it must equal is in
+``ops/fused.py``. A loop passes over its arrays once or, where a row has to be known first, once
+more while the row is in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+
+from ..threads import spread
+from .attention import attention_kernel
+from .kernel import Kernel
+from .lanes import exp, jit, largest, normal_cdf
+
+_FLOATS = (np.dtype("float32"), np.dtype("float64"))
+
+
+def _flat(a):
+    return np.ascontiguousarray(a).reshape(-1)
+
+
+def _rows(a, width):
+    return np.ascontiguousarray(a).reshape(-1, width)
+
+
+# --- gelu: y = x Φ(x), or its tanh approximation x sigmoid(2 u), u = sqrt(2/π)(x + 0.044715 x³) ---
+
+_TWICE = 2 * math.sqrt(2 / math.pi)  # of the tanh form: (1 + tanh u) / 2 = sigmoid(2 u)
+_CUBIC = 0.044715
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+
+
+@jit
+def _gelu_erf(x, y):
+    for i in range(x.size):
+        y[i] = x[i] * normal_cdf(x[i])
+
+
+@jit
+def _gelu_erf_vjp(g, x, gx):
+    t = x.dtype.type
+    for i in range(x.size):
+        v = x[i]
+        # An infinite x has the slope 0 or 1, and not inf * 0.
+        bell = t(_DENSITY) * exp(t(-0.5) * v * v) * max(min(v, t(30)), t(-30))
+        gx[i] = g[i] * (normal_cdf(v) + bell)
+
+
+@jit
+def _gelu_tanh(x, y):
+    t = x.dtype.type
+    for i in range(x.size):
+        v = x[i]
+        u = t(_TWICE) * v * (t(1) + t(_CUBIC) * v * v)
+        y[i] = max(v, t(-100)) * (t(1) / (t(1) + exp(min(-u, t(80)))))
+
+
+@jit
+def _gelu_tanh_vjp(g, x, gx):
+    t = x.dtype.type
+    for i in range(x.size):
+        v = max(min(x[i], t(20)), t(-20))
+        u = t(_TWICE) * v * (t(1) + t(_CUBIC) * v * v)
+        slope = t(_TWICE) * (t(1) + t(3 * _CUBIC) * v * v)
+        e = exp(min(-u, t(80)))
+        s = t(1) / (t(1) + e)
+        gx[i] = g[i] * s * (t(1) + v * slope * e * s)  # 1 - s = e s, without cancellation
+
+
+def _gelu(x, *, approximate):
+    y = np.empty(x.shape, x.dtype)
+    spread(_gelu_tanh if approximate == "tanh" else _gelu_erf, (_flat(x), y.reshape(-1)))
+    return y, ()
+
+
+def _gelu_vjp(g, inputs, saved, needs, *, approximate):
+    (x,) = inputs
+    gx = np.empty(x.shape, x.dtype)
+    loop = _gelu_tanh_vjp if approximate == "tanh" else _gelu_erf_vjp
+    spread(loop, (_flat(g), _flat(x), gx.reshape(-1)))
+    return (gx,)
+
+
+# --- layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias ---------------------------------
+
+
+@jit
+def _layer_norm_rows(x, y, mean, rstd, weight, bias, eps):
+    t = x.dtype.type
+    width = x.shape[1]
+    for i in range(x.shape[0]):
+        row, out = x[i], y[i]
+        total = t(0)
+        for j in range(width):
+            total += row[j]
+        centre = total / t(width)
+        total = t(0)
+        for j in range(width):
+            total += (row[j] - centre) * (row[j] - centre)
+        scale = t(1) / math.sqrt(total / t(width) + t(eps))
+        for j in range(width):
+            out[j] = (row[j] - centre) * scale * weight[j] + bias[j]
+        mean[i], rstd[i] = centre, scale
+
+
+@jit
+def _layer_norm_vjp_rows(g, x, weight, mean, rstd, gx, g_weight, g_bias):
+    """With h = g * weight and n the normal: gx = (h - mean(h) - n * mean(h * n)) * rstd."""
+    t = x.dtype.type
+    width = x.shape[1]
+    for i in range(x.shape[0]):
+        row, slope, out = x[i], g[i], gx[i]
+        centre, scale = mean[i], rstd[i]
+        total, along = t(0), t(0)
+        for j in range(width):
+            n = (row[j] - centre) * scale
+            h = slope[j] * weight[j]
+            total += h
+            along += h * n
+            g_weight[j] += slope[j] * n
+            g_bias[j] += slope[j]
+        total, along = total / t(width), along / t(width)
+        for j in range(width):
+            n = (row[j] - centre) * scale
+            out[j] = (slope[j] * weight[j] - total - n * along) * scale
+
+
+def _layer_norm(x, weight, bias, *, eps, dims):
+    width = math.prod(x.shape[x.ndim - dims :])
+    rows = _rows(x, width)
+    y = np.empty(x.shape, x.dtype)
+    mean, rstd = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+    weight = np.ones(width, x.dtype) if weight is None else _flat(weight)
+    bias = np.zeros(width, x.dtype) if bias is None else _flat(bias)
+    spread(_layer_norm_rows, (rows, y.reshape(-1, width), mean, rstd), weight, bias, eps)
+    return y, (mean, rstd)
+
+
+def _layer_norm_vjp(g, inputs, saved, needs, *, eps, dims):
+    x, weight, bias = inputs
+    mean, rstd = saved
+    width = math.prod(x.shape[x.ndim - dims :])
+    gx = np.empty(x.shape, x.dtype)
+    g_weight, g_bias = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
+    _layer_norm_vjp_rows(
+        _rows(g, width), _rows(x, width),
+        np.ones(width, x.dtype) if weight is None else _flat(weight),
+        mean, rstd, gx.reshape(-1, width), g_weight, g_bias,
+    )  # fmt: skip
+    return (
+        gx,
+        g_weight.reshape(weight.shape) if needs[1] else None,
+        g_bias.reshape(bias.shape) if needs[2] else None,
+    )
+
+
+# --- rms_norm: y = x / sqrt(mean(x²) + eps) * weight ----------------------------------------------
+
+
+@jit
+def _rms_norm_rows(x, y, rstd, weight, eps):
+    t = x.dtype.type
+    width = x.shape[1]
+    for i in range(x.shape[0]):
+        row, out = x[i], y[i]
+        total = t(0)
+        for j in range(width):
+            total += row[j] * row[j]
+        scale = t(1) / math.sqrt(total / t(width) + t(eps))
+        for j in range(width):
+            out[j] = row[j] * scale * weight[j]
+        rstd[i] = scale
+
+
+@jit
+def _rms_norm_vjp_rows(g, x, weight, rstd, gx, g_weight):
+    """With h = g * weight and n = x * rstd: gx = (h - n * mean(h * n)) * rstd."""
+    t = x.dtype.type
+    width = x.shape[1]
+    for i in range(x.shape[0]):
+        row, slope, out, scale = x[i], g[i], gx[i], rstd[i]
+        along = t(0)
+        for j in range(width):
+            n = row[j] * scale
+            along += slope[j] * weight[j] * n
+            g_weight[j] += slope[j] * n
+        along = along / t(width)
+        for j in range(width):
+            out[j] = (slope[j] * weight[j] - row[j] * scale * along) * scale
+
+
+def _rms_norm(x, weight, *, eps, dims):
+    width = math.prod(x.shape[x.ndim - dims :])
+    rows = _rows(x, width)
+    y, rstd = np.empty(x.shape, x.dtype), np.empty(len(rows), x.dtype)
+    weight = np.ones(width, x.dtype) if weight is None else _flat(weight)
+    spread(_rms_norm_rows, (rows, y.reshape(-1, width), rstd), weight, eps)
+    return y, (rstd,)
+
+
+def _rms_norm_vjp(g, inputs, saved, needs, *, eps, dims):
+    x, weight = inputs
+    (rstd,) = saved
+    width = math.prod(x.shape[x.ndim - dims :])
+    gx, g_weight = np.empty(x.shape, x.dtype), np.zeros(width, x.dtype)
+    _rms_norm_vjp_rows(
+        _rows(g, width), _rows(x, width),
+        np.ones(width, x.dtype) if weight is None else _flat(weight),
+        rstd, gx.reshape(-1, width), g_weight,
+    )  # fmt: skip
+    return gx, g_weight.reshape(weight.shape) if needs[1] else None
+
+
+# --- cross_entropy: -log softmax(logits)[target] --------------------------------------------------
+
+
+@jit
+def _cross_entropy_rows(logits, targets, losses, logs, ignore_index, smoothing):
+    t = logits.dtype.type
+    classes = logits.shape[1]
+    for i in range(logits.shape[0]):
+        row = logits[i]
+        if targets[i] == ignore_index:
+            losses[i] = logs[i] = t(0)
+            continue
+        peak = largest(row, t(1))
+        total, mean = t(0), t(0)
+        for j in range(classes):
+            total += exp(row[j] - peak)
+        logs[i] = math.log(total) + peak
+        right = row[targets[i]]
+        if smoothing != 0:
+            for j in range(classes):
+                mean += row[j]
+            right = t(1 - smoothing) * right + t(smoothing) * (mean / t(classes))
+        losses[i] = logs[i] - right
+
+
+@jit
+def _cross_entropy_vjp_rows(logits, g, targets, logs, gx, ignore_index, smoothing):
+    """gx = (softmax - smoothed one-hot) * g"""
+    t = logits.dtype.type
+    classes = logits.shape[1]
+    everywhere = t(smoothing / classes)
+    for i in range(logits.shape[0]):
+        row, out = logits[i], gx[i]
+        if targets[i] == ignore_index:
+            out[:] = t(0)
+            continue
+        for j in range(classes):
+            out[j] = (exp(row[j] - logs[i]) - everywhere) * g[i]
+        out[targets[i]] -= t(1 - smoothing) * g[i]
+
+
+def _cross_entropy(logits, targets, *, ignore_index, label_smoothing):
+    losses, logs = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+    rows = (np.ascontiguousarray(logits), _flat(targets), losses, logs)
+    spread(_cross_entropy_rows, rows, ignore_index, float(label_smoothing))
+    return losses, (logs,)
+
+
+def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing):
+    logits, targets = inputs
+    gx = np.empty(logits.shape, logits.dtype)
+    rows = (np.ascontiguousarray(logits), _flat(g), _flat(targets), *saved, gx)
+    spread(_cross_entropy_vjp_rows, rows, ignore_index, float(label_smoothing))
+    return gx, None
+
+
+# --- the passes over the scores of scaled_dot_product_attention -----------------------------------
+
+
+@jit
+def _softmax_rows(scores, factor, queries, first, peaks, sums):
+    t = scores.dtype.type
+    for i in range(scores.shape[0]):
+        keys = scores.shape[1]
+        if first >= 0:
+            keys = min(keys, first + i % queries + 1)
+        row = scores[i, :keys]
+        peak = largest(row, t(factor))
+        if peak == t(-np.inf):
+            peak = t(0)
+        total = t(0)
+        for j in range(keys):
+            e = exp(t(factor) * row[j] - peak)
+            row[j] = e
+            total += e
+        scores[i, keys:] = t(0)
+        if total == t(0):  # nothing to see
+            total = t(1)
+        peaks[i], sums[i] = peak, total
+
+
+@jit
+def _weight_rows(scores, factor, queries, first, peaks, sums):
+    t = scores.dtype.type
+    for i in range(scores.shape[0]):
+        keys = scores.shape[1]
+        if first >= 0:
+            keys = min(keys, first + i % queries + 1)
+        row, peak, total = scores[i, :keys], peaks[i], sums[i]
+        for j in range(keys):
+            row[j] = exp(t(factor) * row[j] - peak) / total
+        scores[i, keys:] = t(0)
+
+
+@jit
+def _scores_vjp_rows(gp, p):
+    for i in range(gp.shape[0]):
+        slope, weights = gp[i], p[i]
+        total = gp.dtype.type(0)
+        for j in range(gp.shape[1]):
+            total += slope[j] * weights[j]
+        for j in range(gp.shape[1]):
+            slope[j] = (slope[j] - total) * weights[j]
+
+
+def softmax_scores(scores, factor, first):
+    """See :func:`.plain.softmax_scores`."""
+    *lead, n, m = scores.shape
+    peaks, sums = np.empty((*lead, n), scores.dtype), np.empty((*lead, n), scores.dtype)
+    first = -1 if first is None else first
+    _softmax_rows(
+        scores.reshape(-1, m), float(factor), n, first, peaks.reshape(-1), sums.reshape(-1)
+    )
+    return peaks, sums
+
+
+def weights_again(scores, factor, first, peaks, sums):
+    """See :func:`.plain.weights_again`."""
+    n, m = scores.shape[-2:]
+    first = -1 if first is None else first
+    _weight_rows(scores.reshape(-1, m), float(factor), n, first, _flat(peaks), _flat(sums))
+
+
+def scores_vjp(gp, p):
+    """See :func:`.plain.scores_vjp`."""
+    m = gp.shape[-1]
+    _scores_vjp_rows(gp.reshape(-1, m), p.reshape(-1, m))
+
+
+# --- what optimizers do to one parameter ----------------------------------------------------------
+
+
+@jit
+def _adam_loop(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink):
+    t = w.dtype.type
+    for i in range(w.size):
+        d = g[i] + t(l2) * w[i]
+        m[i] = t(beta1) * m[i] + t(1 - beta1) * d
+        v[i] = t(beta2) * v[i] + t(1 - beta2) * d * d
+        w[i] = t(shrink) * w[i] - t(step_size) * m[i] / (
+            math.sqrt(v[i]) * t(root_correction) + t(eps)
+        )
+
+
+def adam(w, g, m, v, *, beta1, beta2, step_size, root_correction, eps, l2, shrink):
+    """One step of Adam, in place; whether it could be done here."""
+    return _updated(
+        _adam_loop, (w, g, m, v), beta1, beta2, step_size, root_correction, eps, l2, shrink
+    )
+
+
+def _updated(loop, arrays, *numbers):
+    """Run ``loop`` over the arrays if they lie in memory as it needs them."""
+    w = arrays[0]
+    if w.dtype not in _FLOATS or not all(
+        a.flags.c_contiguous and a.dtype == w.dtype for a in arrays
+    ):
+        return False
+    spread(loop, [a.reshape(-1) for a in arrays], *numbers)
+    return True
+
+
+@jit
+def _squares(x):
+    # In the dtype of x only within a small block: in float32 a long sum loses digits.
+    sum_of_blocks = 0.0
+    for start in range(0, x.size, 4096):
+        total = x.dtype.type(0)
+        for i in range(start, min(start + 4096, x.size)):
+            total += x[i] * x[i]
+        sum_of_blocks += total
+    return sum_of_blocks
+
+
+def sum_of_squares(x):
+    """Of all elements, as a float."""
+    return _squares(_flat(x))
+
+
+KERNELS = {
+    "adam": adam,
+    "sum_of_squares": sum_of_squares,
+    "gelu": Kernel(_gelu, _gelu_vjp),
+    "layer_norm": Kernel(_layer_norm, _layer_norm_vjp),
+    "rms_norm": Kernel(_rms_norm, _rms_norm_vjp),
+    "cross_entropy": Kernel(_cross_entropy, _cross_entropy_vjp),
+    "scaled_dot_product_attention": attention_kernel(sys.modules[__name__]),
+}

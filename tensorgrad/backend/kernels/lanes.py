@@ -1,0 +1,168 @@
+"""What the compiled kernels are written in: loops that LLVM turns into vector instructions.
+
+A loop is several times slower where it is not vectorised, so nothing in one may call the C
+library or leave early. exp and erfc are polynomials here (for float32; float64 is for checks and
+takes the library's), maxima are told that order does not matter, and division by zero gives inf,
+as in NumPy, instead of a check of every element.
+
+No loop is made parallel by Numba: its threads would have to fight those of the matrix products for
+the cores, and the loops would lose their vector instructions. See ``backend/threads.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import event
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic, overload
+
+# Sums may be taken in any order, and a * b + c be rounded once. Not among them: that there are no
+# nan and inf, for masks are made of -inf.
+_FREE = {"reassoc", "contract", "nsz"}
+_OPTIONS = {"error_model": "numpy", "nogil": True}
+
+
+def _use_whole_registers():
+    """Let LLVM use 512-bit registers where there are some: by itself it takes half of each.
+
+    Where the user has told Numba what processor to compile for, that stays.
+    """
+    features = get_host_cpu_features()
+    if numba.config.CPU_FEATURES is None and "+avx512f" in features:
+        numba.config.CPU_FEATURES = features + ",-prefer-256-bit"
+
+
+_use_whole_registers()
+
+
+def jit(function):
+    """Compile ``function`` for the types it is called with, once; the result is kept on disk."""
+    try:
+        return numba.njit(function, cache=True, fastmath=_FREE, **_OPTIONS)
+    except RuntimeError:  # neither beside this file nor in the user's folder can be written
+        return numba.njit(function, fastmath=_FREE, **_OPTIONS)
+
+
+class _Announcement(event.Listener):
+    """Says, once in a process, why the first step takes so long."""
+
+    said = False
+
+    def on_start(self, event):
+        ours = event.data["dispatcher"].py_func.__module__.startswith(__package__)
+        if ours and not _Announcement.said:
+            _Announcement.said = True
+            print(
+                "tensorgrad: compiling its kernels, which takes some seconds the first time; "
+                "TENSORGRAD_BACKEND=numpy does without",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_end(self, event):
+        pass
+
+
+event.register("numba:compile", _Announcement())
+
+
+# --- exp ------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _float_of_bits(typing_context, bits):
+    """The float32 that the bits of an int32 stand for."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+_f = np.float32
+_LOG2_E = _f(1 / math.log(2))
+_LOG_2_HIGH = _f(0.693359375)  # few bits, so that n times it is exact
+_LOG_2_LOW = _f(math.log(2) - 0.693359375)
+
+# exp(r) = 1 + r + r^2 P(r) for |r| <= log(2) / 2: 3e-9. (These and erfc's were fitted for this
+# file, by iterated weighted least squares; the numbers are the largest relative errors.)
+_E0, _E1, _E2, _E3, _E4 = map(_f, (
+    0.4999999341226161, 0.1666652010554259, 0.041668394258998, 0.008368780622563, 0.0013814464762,
+))  # fmt: skip
+
+
+def exp(x):
+    """e to the power of x <= 88: to the dtype's rounding, but 0 where that is below 1e-38."""
+    return math.exp(x)
+
+
+@overload(exp)
+def _exp_of(x):
+    if x != types.float32:
+        return lambda x: math.exp(x)
+
+    def exp32(x):
+        # x = n log(2) + r with an integer n, so exp(x) = 2^n exp(r), and 2^n is written as bits.
+        z = max(min(x, _f(88)), _f(-88))
+        n = np.floor(z * _LOG2_E + _f(0.5))
+        r = z - n * _LOG_2_HIGH - n * _LOG_2_LOW
+        p = (((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0
+        y = (p * r * r + r + _f(1)) * _float_of_bits(np.int32(n) + np.int32(127) << np.int32(23))
+        y = y if x > _f(-87.3) else _f(0)
+        return y if x == x else x  # the clamping has lost a nan
+
+    return exp32
+
+
+# --- erfc -----------------------------------------------------------------------------------------
+
+# erfc(z) = t exp(P(t) - z^2) with t = 1 / (1 + z / 2), for z >= 0: 5e-8. The form keeps its
+# relative accuracy far out in the tail (Press et al. 2007, section 6.2.2).
+_C = (
+    -1.2654414395220213, 0.9984925488377187, 0.38789943520995884, 0.028358565704628275,
+    0.020191524229142895, -0.11677885553276728, -0.6512592069578316, 1.122409203651579,
+    -0.6660666418397325, 0.14219491144200416,
+)  # fmt: skip
+_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9 = map(_f, _C)
+
+
+def normal_cdf(x):
+    """The probability that a normal variable is at most x: erfc(-x / sqrt(2)) / 2."""
+    return 0.5 * math.erfc(-x * math.sqrt(0.5))
+
+
+@overload(normal_cdf)
+def _normal_cdf_of(x):
+    if x != types.float32:
+        return lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5))
+
+    def normal_cdf32(x):
+        z = min(abs(x) * _f(math.sqrt(0.5)), _f(10))
+        t = _f(1) / (_f(1) + _f(0.5) * z)
+        t2 = t * t
+        t4 = t2 * t2  # in pairs, which do not wait for each other as in Horner's rule
+        low = (_C3 * t + _C2) * t2 + (_C1 * t + _C0)
+        high = (_C7 * t + _C6) * t2 + (_C5 * t + _C4)
+        p = ((_C9 * t + _C8) * t4 + high) * t4 + low
+        tail = _f(0.5) * t * exp(p - z * z)
+        y = tail if x < _f(0) else _f(1) - tail
+        return y if x == x else x
+
+    return normal_cdf32
+
+
+# --- sums and maxima of a row ---------------------------------------------------------------------
+
+
+@numba.njit(fastmath=_FREE | {"nnan"}, **_OPTIONS)
+def largest(row, scale):
+    """The maximum of scale * row; where there are nans, any number."""
+    peak = row.dtype.type(-np.inf)
+    for j in range(row.size):
+        peak = max(peak, row[j] * scale)
+    return peak

@@ -1,0 +1,215 @@
+"""Kernels of both backends against their composites, on inputs from harmless to extreme.
+
+The composite of a fused op is its definition; that it is right is checked elsewhere, by finite
+differences and against PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorgrad
+from tensorgrad import fused
+from tensorgrad.backend import kernels
+
+ROOT = Path(__file__).resolve().parent.parent
+NUMBA = importlib.util.find_spec("numba") is not None
+BACKENDS = [
+    "numpy",
+    pytest.param("numba", marks=pytest.mark.skipif(not NUMBA, reason="Numba is not installed")),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    tensorgrad.backend.use(request.param)
+    yield request.param
+    tensorgrad.backend.use()
+
+
+def run(function: Any, inputs: list, g: Any, with_kernels: bool) -> list[np.ndarray]:
+    """The value and the gradients of the float inputs, for the gradient ``g`` of the value."""
+    xs = [
+        tensorgrad.from_numpy(a.copy()).requires_grad_(a.dtype.kind == "f")
+        if isinstance(a, np.ndarray)
+        else a
+        for a in inputs
+    ]
+    kernels.enabled = with_kernels
+    try:
+        y = function(*xs)
+        y.backward(tensorgrad.from_numpy(np.resize(g, y.shape).astype(y.dtype)))
+    finally:
+        kernels.enabled = True
+    floats = [x for x in xs if isinstance(x, tensorgrad.Tensor) and x.requires_grad]
+    return [y.detach().numpy(), *(x.grad.numpy() for x in floats)]
+
+
+def agree(function: Any, inputs: list, rtol: float, atol: float) -> None:
+    """The kernel gives what the composite does, also where that is nan or infinite."""
+    size = max(a.size for a in inputs if isinstance(a, np.ndarray))
+    g = np.cos(np.arange(max(size, 1)))
+    with np.errstate(all="ignore"):
+        found, expected = (run(function, inputs, g, with_kernels) for with_kernels in (True, False))
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+TOLERANCE = {"float32": (2e-5, 2e-6), "float64": (1e-10, 1e-12)}
+
+
+def values(kind: str, shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape)
+    if kind == "large":
+        x *= 1e4
+    if kind == "zeros":
+        x *= 0
+    if kind == "denormal":
+        x *= 1e-40 if dtype == "float32" else 1e-310
+    if kind == "equal":
+        x = np.full(shape, 0.7)
+    return x.astype(dtype)
+
+
+KINDS = ("normal", "large", "zeros", "denormal", "equal")
+SHAPES = ((1, 1), (2, 3), (3, 17), (5, 64), (2, 3, 33), (1, 1000))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu(backend: str, kind: str, dtype: str, approximate: str) -> None:
+    for shape in SHAPES:
+        x = values(kind, shape, dtype)
+        agree(lambda x: fused.gelu(x, approximate=approximate), [x], *TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_gelu_over_its_whole_range(backend: str, dtype: str) -> None:
+    """Every region of the polynomials, and the ends: inf, nan."""
+    x = np.concatenate([np.linspace(-12, 12, 2001), [np.nan, -1e30, 1e30]]).astype(dtype)
+    agree(fused.gelu, [x], *TOLERANCE[dtype])
+    agree(lambda x: fused.gelu(x, approximate="tanh"), [x], *TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", ["normal", "zeros", "equal"])
+def test_layer_norm(backend: str, kind: str, dtype: str) -> None:
+    for shape in SHAPES:
+        x = values(kind, shape, dtype)
+        w, b = values("normal", shape[-1:], dtype, 1), values("normal", shape[-1:], dtype, 2)
+        # Where all elements of a row are equal, rounding is all there is, divided by sqrt(eps).
+        loose = 300 if kind == "equal" else 10
+        rtol, atol = (loose * t for t in TOLERANCE[dtype])
+        for inputs in ([x, w, b], [x, w, None], [x, None, None]):
+            agree(fused.layer_norm, inputs, rtol, atol)
+            agree(fused.rms_norm, inputs[:2], rtol, atol)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_norms_of_large_numbers(backend: str, dtype: str) -> None:
+    x = values("large", (4, 33), dtype)
+    ones = np.ones(33, dtype)
+    rtol, _ = TOLERANCE[dtype]
+    agree(fused.layer_norm, [x, ones, ones], 10 * rtol, 10 * rtol)
+    agree(fused.rms_norm, [x, ones], 10 * rtol, 10 * rtol)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_cross_entropy(backend: str, kind: str, dtype: str) -> None:
+    for n, classes in ((1, 1), (3, 2), (5, 17), (7, 1000)):
+        x = values(kind, (n, classes), dtype)
+        target = np.random.default_rng(1).integers(0, classes, n)
+        for params in ({}, {"label_smoothing": 0.1}, {"ignore_index": int(target[0])}):
+            agree(lambda x, t, p=params: fused.cross_entropy(x, t, **p), [x, target],
+                  *TOLERANCE[dtype])  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_cross_entropy_with_impossible_classes(backend: str, dtype: str) -> None:
+    """Logits of -inf: a probability of 0, and no gradient."""
+    x = values("normal", (3, 9), dtype)
+    x[:, 4:] = -np.inf
+    losses = fused.cross_entropy(
+        logits := tensorgrad.from_numpy(x).requires_grad_(), tensorgrad.tensor([0, 1, 3])
+    )
+    losses.sum().backward()
+    p = np.exp(x[:, :4]) / np.exp(x[:, :4]).sum(1, keepdims=True)
+    np.testing.assert_allclose(losses.detach().numpy(), -np.log(p[range(3), [0, 1, 3]]), rtol=1e-5)
+    p[range(3), [0, 1, 3]] -= 1
+    np.testing.assert_allclose(logits.grad.numpy()[:, :4], p, rtol=1e-5, atol=1e-6)
+    assert (logits.grad.numpy()[:, 4:] == 0).all()
+
+
+def qkv(lead: tuple[int, ...], n: int, m: int, d: int, kind: str, dtype: str) -> list[np.ndarray]:
+    return [values(kind, (*lead, size, d), dtype, i) for i, size in enumerate((n, m, m))]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("lead", "n", "m"),
+    [((), 1, 1), ((), 3, 5), ((2,), 5, 3), ((2, 3), 17, 17), ((1, 2), 130, 130), ((2, 1, 2), 70, 9),
+     ((2,), 0, 4), ((0, 2), 3, 3)],
+)  # fmt: skip
+def test_attention(
+    backend: str, lead: tuple, n: int, m: int, causal: bool, dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In one block and in many."""
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return fused.scaled_dot_product_attention(q, k, v, None, None, scale=0.3, causal=causal)
+
+    for scores in (kernels.attention.SCORES, 256):
+        monkeypatch.setattr(kernels.attention, "SCORES", scores)
+        agree(attention, qkv(lead, n, m, 6, "normal", dtype), *TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", ["large", "zeros", "denormal"])
+def test_attention_to_extremes(backend: str, kind: str, dtype: str) -> None:
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return fused.scaled_dot_product_attention(q, k, v, None, None, scale=0.3, causal=True)
+
+    q, k, v = qkv((2,), 9, 9, 5, kind, dtype)
+    rtol, atol = TOLERANCE[dtype]
+    # Scores of ±1e8 have steps of 8 in float32; both ways must round them alike to agree at all.
+    q = np.sign(q) if kind == "large" else q
+    agree(attention, [q, np.round(k), v], rtol, atol * (1e4 if kind == "large" else 1))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7), (2, 1, 1, 7), (1, 3, 5, 1), (4, 2, 3, 5, 7)])
+def test_attention_with_masks(
+    backend: str, shape: tuple, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any shape that broadcasts; one row may look at nothing; dropout; in small blocks."""
+    monkeypatch.setattr(kernels.attention, "SCORES", 40)
+    monkeypatch.setattr(kernels.attention, "QUERIES", 2)
+    rng = np.random.default_rng(0)
+    lead = (2, 3) if len(shape) != 3 else (3, 2)
+    q, k, v = qkv(lead, 5, 7, 4, "normal", dtype)
+    may = rng.random(shape) < 0.6
+    may[..., 0, :] = False
+    added = np.where(may, rng.standard_normal(shape), -np.inf).astype(dtype)
+    keep = ((rng.random((*lead, 5, 7)) < 0.7) / 0.7).astype(dtype)
+
+    def attention(q: Any, k: Any, v: Any, mask: Any, keep: Any) -> Any:
+        return fused.scaled_dot_product_attention(q, k, v, mask, keep, scale=0.5)
+
+    for mask in (may, rng.standard_normal(shape).astype(dtype)):
+        agree(attention, [q, k, v, mask, None], *TOLERANCE[dtype])
+        agree(attention, [q, k, v, mask, keep], *TOLERANCE[dtype])
+    # Added -inf get no gradient worth comparing: the composite's is 0, as the kernel's.
+    agree(attention, [q, k, v, added, keep], *TOLERANCE[dtype])

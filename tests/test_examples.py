@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,15 +37,22 @@ def load(name: str) -> ModuleType:
 
 attention = load("01_attention_by_hand")
 transformer = load("02_transformer_by_hand")
+predecessors = load("05_predecessors")  # its own tests are in test_predecessors.py
 
 QUICK = {
     "01_attention_by_hand": (attention, ["--samples", "50"]),
     "02_transformer_by_hand": (transformer, ["--steps", "5"]),
+    "05_predecessors": (
+        predecessors,
+        ["--steps", "2", "--width", "4", "--characters", "2000"],
+    ),
 }
 PICTURES = {
     "01_attention_by_hand": ["attention", "positions", "scaling"],
     "02_transformer_by_hand": ["attention", "by_hand"],
+    "05_predecessors": ["how_far_back", "learning"],
 }
+TIMES = re.compile(r" +\d+\.\d m?s\b")  # no two runs take the same
 
 
 @pytest.fixture
@@ -99,7 +107,7 @@ def test_without_matplotlib(
     outputs = []
     for seed in ("3", "3", "4"):
         example.main([*arguments, "--seed", seed, "--out", str(tmp_path / "out")])
-        outputs.append(capsys.readouterr().out)
+        outputs.append(TIMES.sub("", capsys.readouterr().out))
     assert outputs[0] == outputs[1] != outputs[2]
     assert "pip install matplotlib" in outputs[0]
     assert not (tmp_path / "out").exists()

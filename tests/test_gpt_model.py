@@ -1,7 +1,8 @@
 """The model, its configuration, and writing with it (against PyTorch: ``test_oracle.py``).
 
 Truths: closed formulas for parameter counts, the numbers that the tutorial prints for its position
-table, the probabilities for what is drawn, and what a causal model cannot do.
+table, and what a causal model cannot do. How tokens are drawn: ``test_sampling.py``; the cache,
+batches and beams: ``test_generate.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 import nn
 import tensorgrad
 from gpt.config import GPTConfig
-from gpt.generate import generate, next_token, stream
+from gpt.generate import generate, stream
 from gpt.model import GPT, sinusoidal_positions
 from tensorgrad import Generator
 
@@ -327,64 +328,6 @@ def test_dropout_is_in_four_places(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     small(dropout=0.25)(some_tokens(2, 8))
     assert seen == {((2, 8, 12), 0.25): 1 + 2 * 2, ((2, 3, 8, 8), 0.25): 2}
-
-
-# --- drawing a token ------------------------------------------------------------------------------
-
-LOGITS = tensorgrad.tensor([0.5, -1.0, 2.0, 0.0, 1.0, -0.5])
-
-
-def probabilities(temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
-    """Exactly, with NumPy."""
-    logits = LOGITS.numpy().astype(float) / temperature
-    if top_k:
-        logits[np.argsort(logits)[:-top_k]] = -np.inf
-    p = np.exp(logits - logits.max())
-    return p / p.sum()
-
-
-def chi_square(counts: np.ndarray, p: np.ndarray) -> float:
-    """Pearson's statistic in standard deviations from its mean: about normal."""
-    assert (counts[p == 0] == 0).all(), "what is impossible was drawn"
-    expected = counts.sum() * p[p > 0]
-    freedom = len(expected) - 1
-    statistic = ((counts[p > 0] - expected) ** 2 / expected).sum()
-    return (statistic - freedom) / math.sqrt(2 * max(freedom, 1))
-
-
-def draw(temperature: float, top_k: int | None, n: int = 2000) -> np.ndarray:
-    generator = Generator(1)
-    drawn = [next_token(LOGITS, temperature, top_k, generator) for _ in range(n)]
-    return np.bincount(drawn, minlength=6)
-
-
-@pytest.mark.parametrize(
-    ("temperature", "top_k"), [(1.0, None), (0.5, None), (2.0, None), (1.0, 3), (1.5, 2), (1.0, 9)]
-)
-def test_tokens_are_drawn_with_their_probabilities(temperature: float, top_k: int | None) -> None:
-    counts = draw(temperature, top_k)
-    assert chi_square(counts, probabilities(temperature, top_k)) < 4
-    # the check can fail: another temperature is told apart
-    assert chi_square(counts, probabilities(temperature * 1.5, top_k)) > 4
-    assert np.count_nonzero(counts) == min(top_k or 6, 6)
-
-
-def test_greedy() -> None:
-    generator = Generator(1)
-    before = generator.get_state()
-    assert next_token(LOGITS, 0, None, generator) == 2
-    assert next_token(LOGITS, 0.0, 3, generator) == 2
-    assert generator.get_state().equal(before)  # nothing is drawn
-    assert (draw(1.0, 1, n=50) == [0, 0, 50, 0, 0, 0]).all()
-    for temperature in (1e-3, 1e-30, 1e-250):  # the limit is the greedy choice
-        assert (draw(temperature, None, n=20) == [0, 0, 20, 0, 0, 0]).all()
-
-
-def test_equal_logits_do_not_add_candidates() -> None:
-    counts = np.bincount(
-        [next_token(tensorgrad.zeros(6), 1.0, 2, Generator(seed)) for seed in range(40)]
-    )
-    assert np.count_nonzero(counts) == 2
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 import nn
 import tensorgrad
+from gpt.beam import beam_search
 from gpt.cache import KVCache
 from gpt.config import GPTConfig
 from gpt.decoder import Decoder, can_decode
@@ -261,3 +262,84 @@ def test_log_probabilities_are_the_models() -> None:
         assert np.exp(Drawn(0, drawn[0].logits).logprob) < 1
         whole = sum(np.exp(p) for _, p in drawn[0].alternatives(99))
         assert whole == pytest.approx(1)
+
+
+# --- beams ----------------------------------------------------------------------------------------
+
+
+def all_texts(
+    model: GPT, prompt: list[int], length: int, alpha: float, last: int | None
+) -> dict[tuple[int, ...], float]:
+    """Every continuation, complete with the token ``last`` or at the length, with its score."""
+    found: dict[tuple[int, ...], float] = {}
+    open_ = {(): 0.0}
+    for n in range(1, length + 1):
+        longer = {}
+        for text, total in open_.items():
+            window = [*prompt, *text][-model.config.context :]
+            logits = logits_of(model, window)[-1].astype(float)
+            logprobs = logits - np.log(np.exp(logits).sum())
+            longer |= {(*text, t): total + float(logprobs[t]) for t in range(len(logprobs))}
+        ended = {text for text in longer if text[-1] == last or n == length}
+        found |= {text: longer[text] / ((5 + n) / 6) ** alpha for text in ended}
+        open_ = {text: total for text, total in longer.items() if text not in ended}
+    return found
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("last", [None, 1])
+@pytest.mark.parametrize("cache", [True, False])
+def test_enough_beams_find_the_best_of_all(alpha: float, last: int | None, cache: bool) -> None:
+    """Against every text there is, in a context that they outgrow."""
+    model = some_model(11, vocab_size=4, context=4)
+    expected = all_texts(model, [2, 0], 4, alpha, last)
+    ranking = sorted(expected, key=expected.__getitem__, reverse=True)
+    found = beam_search(
+        model, [2, 0], 4, 256, alpha, ends=lambda tokens: tokens[-1] == last, cache=cache
+    )
+    assert [tuple(text.tokens) for text in found[:20]] == ranking[:20]
+    for text in found[:20]:
+        assert text.score == pytest.approx(expected[tuple(text.tokens)], rel=1e-4)
+        assert len(text.logprobs) == len(text.tokens)
+    # the check can fail: the penalty and the end decide
+    if last is not None and alpha != 2.0:
+        other = all_texts(model, [2, 0], 4, 2.0, last)
+        assert sorted(other, key=other.__getitem__, reverse=True) != ranking
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_few_beams(seed: int) -> None:
+    """Against the rule written down plainly: the best few of each length."""
+    model, beams = some_model(seed), seed % 4 + 2
+    prompt = some_tokens(model, 3)
+    kept = [((), 0.0)]
+    for _ in range(12):
+        longer = []
+        for text, total in kept:
+            window = [*prompt, *text][-model.config.context :]
+            logits = logits_of(model, window)[-1].astype(float)
+            logprobs = logits - np.log(np.exp(logits).sum())
+            longer += [((*text, t), total + p) for t, p in enumerate(logprobs)]
+        kept = sorted(longer, key=lambda pair: -pair[1])[:beams]
+    found = beam_search(model, prompt, 12, beams, 0.0)
+    assert [tuple(text.tokens) for text in found] == [text for text, _ in kept]
+    assert [text.score for text in found] == pytest.approx([total for _, total in kept], rel=1e-4)
+
+
+def test_one_beam_is_greedy() -> None:
+    model = some_model(12, context=8)
+    (only,) = beam_search(model, [1, 2], 20, beams=1)
+    assert only.tokens == generate(model, [1, 2], 20, temperature=0)
+
+
+def test_a_beam_that_ends_is_kept() -> None:
+    """Until nothing can be better; the rest of the search is not made."""
+    model = some_model(13, vocab_size=5, context=8)
+    ended = beam_search(model, [1], 30, 3, 0.6, ends=lambda tokens: len(tokens) == 2)
+    assert [len(text.tokens) for text in ended] == [2, 2, 2]
+    assert beam_search(model, [1], 2, 3, 0.6) == ended
+    assert beam_search(model, [1], 0, 3) == [([], [], 0.0)]
+    with pytest.raises(ValueError, match="beams must be at least 1, got 0"):
+        beam_search(model, [1], 3, beams=0)
+    with pytest.raises(ValueError, match="length_penalty must not be negative"):
+        beam_search(model, [1], 3, length_penalty=-1.0)

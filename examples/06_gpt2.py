@@ -6,8 +6,7 @@
 
 The weights are at https://huggingface.co/openai-community/gpt2 (or gpt2-medium, gpt2-large,
 gpt2-xl): model.safetensors and config.json into one folder. The small one takes 0.5 GB there and in
-memory, and some seconds to load; a token takes about a second on two cores, for each is computed
-from the whole text.
+memory, and some seconds to load; then some tokens a second are written on two cores.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from pathlib import Path
 import tensorgrad
 from gpt import pretrained, tokenizer
 from gpt.config import GPT2_SIZES, GPTConfig
-from gpt.generate import generate, stream
+from gpt.generate import generate
 from gpt.model import GPT
+from gpt.text import stream_text
 
 WEIGHT = 4  # bytes of a float32
 TRAINED = 4 * WEIGHT  # with its gradient and AdamW's two moments
@@ -67,16 +67,10 @@ def continue_prompt(options: argparse.Namespace) -> None:
     words = tokenizer.TiktokenTokenizer("gpt2")
     model = pretrained.load(options.weights)
     print(options.prompt, end="", flush=True)
-    ids = words.encode(options.prompt)
-    written: list[int] = []
-    shown = ""
-    for token in stream(model, ids, options.tokens, options.temperature, options.top_k,
-                        options.seed):  # fmt: skip
-        written.append(token)
-        text = words.decode(written)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character may take several tokens
-            print(text.removeprefix(shown), end="", flush=True)
-            shown = text
+    pieces = stream_text(model, words, options.prompt, options.tokens, seed=options.seed,
+                         temperature=options.temperature, top_k=options.top_k)  # fmt: skip
+    for piece in pieces:  # whole characters, which may take several tokens
+        print(piece.text, end="", flush=True)
     print()
 
 

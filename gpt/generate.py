@@ -59,6 +59,7 @@ def draw(
     A row has a generator of its own, so that its tokens do not depend on its neighbours; it is left
     out of the steps after the one for which ``ends(row, drawn)`` is true.
     """
+    sampling.check(model.config.vocab_size)
     texts = Prefixes(model, prompts, max_new_tokens, cache)
     rows = list(range(len(texts.rows)))  # the prompts that texts.rows continue
     with evaluating(model):

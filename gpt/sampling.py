@@ -139,6 +139,10 @@ class Sampling:
                     f"logit_bias of the token {token} must be a number or -inf, got {value}"
                 )
 
+    def check(self, vocab_size: int) -> None:
+        """ValueError if the bias does not fit the vocabulary."""
+        self.scores(np.zeros(vocab_size))
+
     def scores(self, logits: Array, seen: Collection[int] = ()) -> Array:
         """The logits [V] with bias and penalty, in float64; ``seen`` are the text's tokens.
 

@@ -45,6 +45,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``; an id out of range raises ValueError, broken UTF-8 is U+FFFD."""
 
+    def token_bytes(self, token: int) -> bytes:
+        """The UTF-8 of one id, perhaps a part of a character; ValueError if it is out of range."""
+
     def to_json(self) -> dict[str, Any]:
         """All that ``from_json`` needs to rebuild this tokenizer without the corpus."""
 
@@ -70,6 +73,9 @@ class _EncodingTokenizer:
         except KeyError:
             # Some encodings leave ids in their range unassigned; an untrained model may draw one.
             return b"".join(map(self._bytes, checked)).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._bytes(*_checked([token], self.n_vocab))
 
     def _bytes(self, token: int) -> bytes:
         try:
@@ -149,6 +155,9 @@ class CharTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.characters[i] for i in _checked(ids, self.n_vocab))
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.decode([token]).encode(errors="replace")
 
     def to_json(self) -> dict[str, Any]:
         return {"tokenizer": self.name, "characters": self.characters}

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import checkpoint, tokenizer, train
-from .generate import stream
+from . import checkpoint, display, tokenizer, train
+from .beam import beam_search
 from .model import GPT
 from .presets import PRESETS, RunConfig
+from .sampling import Sampling
+from .text import Piece, Transcript, complete, pieces_of, stream_text
 
 # The headings of --help, each with the first of its fields.
 GROUPS = {
@@ -26,6 +28,39 @@ GROUPS = {
     "eval_every": "the reports",
     "prompt": "the samples at the end",
 }
+
+
+def _bias(text: str) -> tuple[int, float]:
+    """Reads TOKEN=VALUE."""
+    token, _, value = text.partition("=")
+    try:
+        return int(token), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TOKEN=VALUE with a token's number and a number, like 13=-2.5 or "
+            "13=-inf"
+        ) from None
+
+
+# What a run's config does not have; the other choices are in the parser of `sample`.
+SAMPLING_FLAGS: dict[str, dict[str, Any]] = {
+    "top-p": {"type": float, "metavar": "X",
+              "help": "draw from the likeliest tokens with this probability together"},
+    "min-p": {"type": float, "metavar": "X",
+              "help": "draw from tokens at least X times as likely as the likeliest"},
+    "repetition-penalty": {"type": float, "metavar": "X", "default": 1.0,
+                           "help": "above 1, tokens of the text so far are less likely"},
+    "logit-bias": {"type": _bias, "metavar": "TOKEN=VALUE", "action": "append", "default": [],
+                   "help": "add to a token's logit, -inf forbids it; can be repeated"},
+    "stop": {"metavar": "TEXT", "action": "append", "default": [],
+             "help": "end before this text; can be repeated"},
+    "beams": {"type": int, "metavar": "N",
+              "help": "search for the likeliest text among N, and draw nothing"},
+    "num": {"type": int, "metavar": "N", "default": 1, "help": "how many texts to write"},
+    "show-probs": {"action": "store_true",
+                   "help": "show how likely each piece was: in colours on a terminal, elsewhere "
+                   "(or with NO_COLOR) in numbers, with the likeliest pieces of that place"},
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
             dest="sample_tokens" if name == "tokens" else None,
             metavar="TEXT" if kind is str else "X" if kind is float else "N",
         )  # fmt: skip
+    for name, extra in SAMPLING_FLAGS.items():
+        write.add_argument(f"--{name}", **extra)
     return parser
 
 
@@ -160,29 +197,66 @@ def _train(given: dict[str, Any]) -> int:
 
 
 def _sample(given: dict[str, Any]) -> int:
-    folder = given.pop("run")
+    folder, num, beams = given.pop("run"), given.pop("num"), given.pop("beams")
+    stop, show_probs = given.pop("stop"), given.pop("show_probs")
+    choices: dict[str, Any] = {
+        "top_p": given.pop("top_p"), "min_p": given.pop("min_p"),
+        "repetition_penalty": given.pop("repetition_penalty"),
+        "logit_bias": dict(given.pop("logit_bias")),
+    }  # fmt: skip
+    if num < 1:
+        raise ValueError(f"num must be at least 1, not {num}")
+    drawing: list[str] = [name for name in ("temperature", "top_k", "seed") if name in given]
+    drawing += [name for name, value in choices.items() if value not in (None, 1.0, {})]
+    if beams is not None and drawing:
+        raise ValueError(
+            f"--beams searches and draws nothing: leave out {', '.join(map(_flag, drawing))}"
+        )
+    if beams is not None and num > max(beams, 1):
+        raise ValueError(f"a search with {beams} beams finds as many texts at most, not {num}")
     config, model_config = train.read_config(folder)
     given.setdefault("seed", secrets.randbits(32))
     config = dataclasses.replace(config, **given)
+    choices |= {"temperature": config.temperature, "top_k": config.top_k}
+    Sampling(**choices).check(model_config.vocab_size)
     model = GPT(model_config)
     path = folder / train.CHECKPOINT
     checkpoint.restore_model(model, *checkpoint.read(path), path)
     coder = tokenizer.load(folder / train.TOKENIZER)
-    # A pipe gets the text as it is, a terminal without what would confuse it.
-    show = train.printable if sys.stdout.isatty() else str
-    written = train.prompt_tokens(coder, config.prompt)
-    shown = coder.decode(written)
-    print(show(shown), end="", flush=True)
-    for token in stream(
-        model, written[:], config.sample_tokens, config.temperature, config.top_k, config.seed
-    ):
-        written.append(token)
-        text = coder.decode(written)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # wait for the rest of a character
-            print(show(text[len(shown) :]), end="", flush=True)
-            shown = text
-    print(show(coder.decode(written)[len(shown) :]), flush=True)
+    prompt = train.prompt_tokens(coder, config.prompt)
+    Transcript(coder, stop)  # complains about stop strings before anything is written
+    rest = (model, coder, prompt, config.sample_tokens)
+    top = display.TOP if show_probs else 0
+    if beams is not None:
+        texts = _search(*rest, beams, stop)[:num]
+    elif num == 1:
+        texts = [stream_text(*rest, stop=stop, top=top, seed=config.seed, **choices)]
+    else:
+        written = complete(model, coder, [prompt] * num, config.sample_tokens, stop=stop, top=top,
+                           seed=config.seed, **choices)  # fmt: skip
+        texts = [iter(pieces_of(coder, text, stop)) for text in written]
+    start = coder.decode(prompt)
+    for n, pieces in enumerate(texts, start=1):
+        if num > 1:
+            print(f"--- {n} of {num} ---")
+        display.show(start, pieces, coder, show_probs)
     return 0
+
+
+def _search(
+    model: GPT, coder: tokenizer.Tokenizer, prompt: list[int], count: int, beams: int,
+    stop: Sequence[str],
+) -> list[Iterator[Piece]]:  # fmt: skip
+    """The texts that a beam search finds; one that a stop string ends is complete."""
+
+    def ends(tokens: list[int]) -> bool:
+        transcript = Transcript(coder, stop)
+        for token in tokens:
+            transcript.feed(token)
+        return transcript.stopped
+
+    found = beam_search(model, prompt, count, beams, ends=ends)
+    return [iter(pieces_of(coder, text, stop)) for text in found]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

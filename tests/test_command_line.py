@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+import math
 import os
 import re
 import shlex
@@ -22,7 +24,9 @@ from tiny_run import TEXT, TINY, contents, flags, metrics, trainer
 
 import tensorgrad
 from gpt import __main__ as command_line
-from gpt import checkpoint, curves, train
+from gpt import checkpoint, curves, display, sampling, tokenizer, train
+from gpt.generate import generate
+from gpt.model import GPT
 from gpt.presets import PRESETS, RunConfig
 from gpt.train import CHECKPOINT, CONFIG, TOKENIZER, Trainer
 
@@ -174,6 +178,30 @@ BAD_SAMPLING = {
     "top-k": ("sample run --top-k 0", "top_k must be at least 1"),
     "tokens": ("sample run --tokens -1", "sample_tokens must not be negative"),
     "seed": ("sample run --seed -1", "seed must not be negative"),
+    "a bias without a value": (
+        "sample run --logit-bias 3",
+        "'3' is not TOKEN=VALUE with a token's",
+    ),
+    "a bias of nothing": ("sample run --logit-bias a=1", "'a=1' is not TOKEN=VALUE .* 13=-2.5"),
+    "an infinite bias": ("sample run --logit-bias 3=inf", "token 3 must be a number or -inf"),
+    "a bias of an unknown token": ("sample run --logit-bias 18=1", "token 18, .* tokens 0 to 17"),
+    "top-p": ("sample run --top-p 0", "top_p must be above 0 and at most 1, got 0.0"),
+    "top-p in percent": ("sample run --top-p 90", "top_p must be above 0 and at most 1, got 90"),
+    "min-p": ("sample run --min-p 2", "min_p must be from 0 to 1, got 2"),
+    "no penalty": ("sample run --repetition-penalty 0", r"above 0 \(1 changes nothing\), got 0"),
+    "no stop": ("sample run --stop ''", "a stop string must not be empty"),
+    "no stop of a search": ("sample run --beams 2 --stop ''", "a stop string must not be empty"),
+    "no text": ("sample run --num 0", "num must be at least 1, not 0"),
+    "no beam": ("sample run --beams 0", "beams must be at least 1, got 0"),
+    "half a beam": ("sample run --beams 1.5", "--beams: invalid int value: '1.5'"),
+    "fewer beams than texts": (
+        "sample run --beams 2 --num 3",
+        "finds as many texts at most, not 3",
+    ),
+    "drawn beams": (
+        "sample run --beams 2 --seed 1 --top-p 0.9",
+        "draws nothing: leave out --seed, --top-p",
+    ),
     "a word for a number": ("sample run --tokens many", "--tokens: invalid int value: 'many'"),
     "no command": ("", "the following arguments are required: "),
     "no such command": ("write", "invalid choice: 'write'"),
@@ -455,11 +483,112 @@ def test_characters_of_several_tokens(
     tiny = flags(data="text.txt", tokenizer="bpe", vocab_size=257, steps=1)
     assert call("train", "--out", "run", *tiny)[0] == 0
     ids = [*"潮a".encode(), *"é".encode(), 0xE6, 0xBD]
-    monkeypatch.setattr(command_line, "stream", lambda *a: iter(ids))
+    monkeypatch.setattr(sampling.Sampling, "draw", lambda *a: ids.pop(0))
     pieces: list[str] = []
     monkeypatch.setattr("builtins.print", lambda *a, end="\n", **k: pieces.append("".join(a) + end))
-    assert command_line.main(["sample", "run", "--prompt", "x"]) == 0
-    assert pieces == ["x", "潮", "a", "é", "�\n"]
+    assert command_line.main(["sample", "run", "--prompt", "x", "--tokens", str(len(ids))]) == 0
+    assert pieces == ["x", "潮", "a", "é", "�", "\n"]
+
+
+def text_of(answer: Answer) -> str:
+    assert answer[::2] == (0, "")
+    return answer[1]
+
+
+def test_choices_arrive(run: Path, call: Callable[..., Answer]) -> None:
+    """Each new flag does what the library's argument of its name does."""
+    config, model_config = train.read_config(run)
+    model = GPT(model_config)
+    checkpoint.restore_model(model, *checkpoint.read(run / CHECKPOINT), run / CHECKPOINT)
+    coder = tokenizer.load(run / TOKENIZER)
+    prompt = coder.encode("3 times")
+    written = set()
+    for line, choice in {
+        "": {},
+        "--top-p 0.5": {"top_p": 0.5},
+        "--min-p 0.95": {"min_p": 0.95},
+        "--repetition-penalty 4": {"repetition_penalty": 4.0},
+        "--logit-bias 3=-inf --logit-bias 5=2.5": {"logit_bias": {3: -math.inf, 5: 2.5}},
+    }.items():
+        answer = call("sample", "run", "--prompt", "3 times", "--seed", "5", "--temperature", "2",
+                      "--tokens", "40", *words(line))  # fmt: skip
+        new = generate(model, prompt, 40, 2.0, config.top_k, 5, **choice)
+        assert text_of(answer) == coder.decode(prompt + new) + "\n"
+        written.add(answer[1])
+    assert len(written) == 5
+
+
+def test_stop(run: Path, call: Callable[..., Answer]) -> None:
+    """The text ends before it, for each of several texts and for a search too."""
+    arguments = ("sample", "run", "--prompt", "3 times", "--seed", "5", "--tokens", "40")
+    whole = text_of(call(*arguments))
+    stop = whole[17:19]
+    cut = whole.index(stop, len("3 times"))
+    assert text_of(call(*arguments, "--stop", stop, "--stop", "§")) == whole[:cut] + "\n"
+    several = text_of(call(*arguments, "--stop", stop, "--num", "2"))
+    assert several.startswith("--- 1 of 2 ---\n" + whole[:cut] + "\n--- 2 of 2 ---\n3 times")
+    beam = ("sample", "run", "--prompt", "3 times", "--tokens", "12", "--beams", "3")
+    found = text_of(call(*beam))
+    assert text_of(call(*beam, "--stop", found[10])).startswith("3 times")
+
+
+def test_several_texts(run: Path, call: Callable[..., Answer]) -> None:
+    """Each is that of the next seed."""
+    arguments = ("sample", "run", "--prompt", "3 times", "--tokens", "30")
+    alone = [text_of(call(*arguments, "--seed", str(seed))) for seed in (5, 6, 7)]
+    together = text_of(call(*arguments, "--seed", "5", "--num", "3"))
+    assert re.split(r"--- \d of 3 ---\n", together) == ["", *alone]
+
+
+def test_beams(run: Path, call: Callable[..., Answer]) -> None:
+    arguments = ("sample", "run", "--prompt", "3 times", "--tokens", "12")
+    greedy = text_of(call(*arguments, "--temperature", "0"))
+    assert text_of(call(*arguments, "--beams", "1")) == greedy
+    best = text_of(call(*arguments, "--beams", "4"))
+    ranked = text_of(call(*arguments, "--beams", "4", "--num", "4"))
+    assert ranked.count("3 times") >= 4
+    assert ranked.startswith("--- 1 of 4 ---\n" + best)
+
+
+def test_probabilities_as_numbers(run: Path, call: Callable[..., Answer]) -> None:
+    """A line for each piece; together they are the text, and its alternatives come with it."""
+    arguments = ("sample", "run", "--prompt", "3 times", "--seed", "5", "--tokens", "20")
+    whole = text_of(call(*arguments))
+    first, *lines = text_of(call(*arguments, "--show-probs")).splitlines()
+    assert first == "prompt '3 times'"
+    shown = [re.fullmatch(r"(0\.\d{3})  ('.*?') +of (.*)", line) for line in lines]
+    assert "".join(ast.literal_eval(match[2]) for match in shown) == whole[7:-1]
+    for match in shown:
+        others = [float(p) for p in re.findall(r"(\d\.\d{3}) '", match[3])]
+        assert len(others) == 3
+        assert others == sorted(others, reverse=True)
+        assert float(match[1]) <= others[0]
+    searched = text_of(call(*arguments[:4], "--tokens", "5", "--beams", "2", "--show-probs"))
+    assert len(searched.splitlines()) == 6
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_probabilities_in_colours(
+    no_color: str, run: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, unless NO_COLOR is set to something; without them it is the plain text."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    arguments = ("sample", "run", "--prompt", "3 times", "--seed", "5", "--tokens", "20")
+    plain = text_of(call(*arguments))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    shown = text_of(call(*arguments, "--show-probs"))
+    if no_color:
+        assert shown.startswith("prompt '3 times'")
+        assert "\x1b" not in shown
+    else:
+        assert re.sub(r"\x1b\[[\d;]*m", "", shown) == plain
+        assert shown.startswith("3 times\x1b[30;48;5;")
+
+
+def test_colours() -> None:
+    """Red is unlikely, green is certain; no colour reaches beyond the end of a line."""
+    assert display.painted("a", 0.0) == "\x1b[30;48;5;196ma\x1b[0m"
+    assert display.painted("a\n\nb", 1.0) == "\x1b[30;48;5;46ma\x1b[0m\n\n\x1b[30;48;5;46mb\x1b[0m"
 
 
 # ------------------------------------------------------------------- as a process, as users have it

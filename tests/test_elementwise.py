@@ -152,6 +152,16 @@ def test_every_name_is_function_and_method():
 
 
 # The inputs x, f, i, … are those of test_torch_parity.py.
+@pytest.mark.parametrize(
+    "function", [lambda x: 1.7**x, lambda x: tensorgrad.xlogy(x, 1.7), lambda x: 1.7 / x]
+)
+def test_numbers_are_not_rounded_to_float32_under_create_graph(function):
+    x = tensorgrad.tensor([0.3, 2.0], dtype="float64", requires_grad=True)
+    (plain,) = tensorgrad.grad(function(x).sum(), x)
+    (again,) = tensorgrad.grad(function(x).sum(), x, create_graph=True)
+    np.testing.assert_allclose(again.detach().numpy(), plain.numpy(), rtol=1e-14)
+
+
 VALUES = expressions(
     """
     m.fmax(x, y); m.fmin(x, v); m.fmax(n, z); m.fmin(n, z); m.fmax(i, x); t.fmax(t[0]);

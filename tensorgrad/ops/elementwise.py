@@ -103,7 +103,13 @@ def _power_base(xp, g, a, b):
     return g * xp.where(b == 0, 0.0, b * a ** xp.where(b == 0, 1.0, b - 1))
 
 
+def _array(xp, value, g):
+    """A Python number in the dtype of ``g``, for as a tensor of its own it would be a float32."""
+    return xp.zeros_like(g) + value if isinstance(value, (int, float)) else value
+
+
 def _power_exponent(xp, g, y, a, b):
+    a = _array(xp, a, g)
     at_0 = xp.where(b >= 0, 0.0, -xp.inf)
     return g * xp.where(a == 0, at_0, y * xp.log(xp.where(a == 0, 1.0, a)))
 
@@ -392,10 +398,12 @@ def xlogy(xp, a, b):
     return xp.where(zero, 0.0, a * xp.log(xp.where(zero, 1.0, b)))
 
 
-xlogy.vjp(
-    lambda xp, g, a, b: g * xp.log(xp.where(xp.logical_and(a == 0, b <= 0), 1.0, b)),
-    lambda xp, g, a, b: g * a / b,
-)
+def _xlogy_factor(xp, g, a, b):
+    b = _array(xp, b, g)
+    return g * xp.log(xp.where(xp.logical_and(a == 0, b <= 0), 1.0, b))
+
+
+xlogy.vjp(_xlogy_factor, lambda xp, g, a, b: g * a / b)
 
 
 # --- probability ----------------------------------------------------------------------------------

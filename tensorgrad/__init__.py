@@ -68,6 +68,7 @@ from .devices import (
     preserve_format,
     strided,
 )
+from .explain import explain
 from .functions.casting import *
 from .functions.counting import *
 from .functions.elementwise import *

@@ -272,6 +272,11 @@ class Op:
             if what in ("input", "output")
         ]
 
+    def operands(self, node: Node) -> dict[int, Any]:
+        """The arguments among the saved values, by position."""
+        pairs = zip(node.plan.keep, node.values())
+        return {which: value for (what, which), value in pairs if what == "input"}
+
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         """The gradients of the inputs, given that of the output: one vjp per input."""
         pulled = []
@@ -329,6 +334,9 @@ class Fused(Op):
 
     def kept(self, node: Node, saved: Sequence) -> list[tuple[str, Any]]:
         return list(zip(self.arguments, saved))
+
+    def operands(self, node: Node) -> dict[int, Any]:
+        return dict(enumerate(node.values()[0]))
 
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         needs = [p is not None for p in node.parents]
@@ -389,6 +397,8 @@ def _observe(tensor: Any, shares: bool, values: list, params: dict) -> None:
         tensor.storage = InferenceStorage()
     if mode.checking and tensor.node is not None:
         anomaly.check_result(tensor.node, tensor.array, values, params)
+    if mode.watcher is not None and tensor.node is not None:
+        mode.watcher(tensor.node, values)
 
 
 _NOTHING: list = []  # what a node has saved whose vjps name no value

@@ -17,7 +17,7 @@ from .variable import Bound, Variable, wrap
 ndarray = arrays_xp.ndarray
 
 
-def _unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
+def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a gradient over the axes along which its input was repeated."""
     extra = len(g.shape) - len(shape)
     axes = tuple(range(extra)) + tuple(
@@ -80,7 +80,7 @@ def backward(
                 return
             g, fresh = arrays_xp.asarray(g), True
         if g.shape != to.shape:
-            g, fresh = _unbroadcast(xp, g, to.shape), not create_graph
+            g, fresh = unbroadcast(xp, g, to.shape), not create_graph
         is_node = isinstance(to, Node)
         dtype = to.dtype if is_node else to.array.dtype
         if g.dtype is not dtype and g.dtype != dtype:

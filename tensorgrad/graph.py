@@ -108,14 +108,7 @@ def draw(
     nodes = recorded(outputs)
     uses = Counter(id(parent) for node in nodes for parent in node.parents)
     uses.update(id(output) for output in outputs)
-    picture = graphviz.Digraph(
-        "tensorgrad",
-        graph_attr={"rankdir": rankdir, **_GRAPH},
-        node_attr=_NODE,
-        edge_attr=_EDGE,
-    )
-    if title:
-        picture.attr(label=f"<{_bold(title)}>")
+    picture = blank(title, rankdir)
     boxes: dict[int, str] = {}  # what the box of a node or leaf is called in the DOT text
     number = Counter[str]()
 
@@ -181,6 +174,21 @@ def render(picture: graphviz.Digraph, path: str | Path) -> Path:
     path = _write(path.with_suffix(".dot"), text)
     _advise()
     return path
+
+
+def blank(title: str | None = None, rankdir: str = "TB") -> graphviz.Digraph:
+    """An empty picture in the style of all of them."""
+    import graphviz
+
+    picture = graphviz.Digraph(
+        "tensorgrad",
+        graph_attr={"rankdir": rankdir, **_GRAPH},
+        node_attr=_NODE,
+        edge_attr=_EDGE,
+    )
+    if title:
+        picture.attr(label=f"<{_bold(title)}>")
+    return picture
 
 
 # --- what is drawn --------------------------------------------------------------------------------

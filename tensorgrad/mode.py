@@ -14,12 +14,13 @@ class _Mode(threading.local):
     recording = True
     inference = False  # results are inference tensors, which no backward pass may save
     checking = False  # recorded operations and their derivatives are searched for nan and inf
+    watcher: Callable | None = None  # is told of every recorded operation and its operands
 
 
 state = _Mode()
 
-# One entry for each place that has switched on inference or checking, in whatever thread: while it
-# is empty, an operation need not ask.
+# One entry for each place that has switched on inference, checking or a watcher, in whatever
+# thread: while it is empty, an operation need not ask.
 unusual: list[object] = []
 
 
@@ -209,3 +210,19 @@ class detect_anomaly(set_detect_anomaly):
     def __enter__(self) -> None:
         self.before = state.checking
         self._switch(self.checking)
+
+
+class watching:
+    """Have ``watcher(node, operands)`` called for every operation that this thread records."""
+
+    def __init__(self, watcher: Callable) -> None:
+        self.watcher = watcher
+
+    def __enter__(self) -> None:
+        self.before = state.watcher
+        state.watcher = self.watcher
+        unusual.append(watching)
+
+    def __exit__(self, *exc: object) -> None:
+        unusual.remove(watching)
+        state.watcher = self.before

@@ -41,6 +41,17 @@ def line(code: CodeType | None, offset: int) -> str:
     """``file:line`` of a place, relative to the working directory if the file lies in it."""
     if code is None:
         return "an unknown line"
-    lines = (n for start, end, n in code.co_lines() if start <= offset < end and n)
     name, below = code.co_filename, os.path.join(os.getcwd(), "")
-    return f"{name.removeprefix(below)}:{next(lines, code.co_firstlineno)}"
+    return f"{name.removeprefix(below)}:{_number(code, offset)}"
+
+
+def text(code: CodeType | None, offset: int) -> str:
+    """What stands on that line, or nothing where the file cannot be read."""
+    import linecache  # not needed to compute
+
+    return linecache.getline(code.co_filename, _number(code, offset)).strip() if code else ""
+
+
+def _number(code: CodeType, offset: int) -> int:
+    lines = (n for start, end, n in code.co_lines() if start <= offset < end and n)
+    return next(lines, code.co_firstlineno)

@@ -54,6 +54,10 @@ ORDER = (
         "tensorgrad.func",
         "tensorgrad.testing",
         "tensorgrad.graph",
+        "tensorgrad.replay",
+        "tensorgrad.walk",
+        "tensorgrad.explanation",
+        "tensorgrad.explain",
         "tensorgrad.optim",
         "tensorgrad.serialization",
         "tensorgrad.utils",
@@ -70,9 +74,9 @@ STAGE = {name: stage for stage, names in enumerate(ORDER) for name in names}
 SANCTIONED = {"tensorgrad.__init__", "tensorgrad.nn"}
 
 # What the packages after tensorgrad see of it: its front, and these modules. The rest is inside;
-# `from tensorgrad import tensor` is the function of that name.
+# `from tensorgrad import tensor` and `explain` are the functions of those names.
 PUBLIC = {"autograd", "func", "testing", "graph", "linalg", "optim", "serialization", "utils", "nn"}
-INSIDE = {name.partition(".")[2] for name in STAGE} - PUBLIC - {"tensor"}
+INSIDE = {name.partition(".")[2] for name in STAGE} - PUBLIC - {"tensor", "explain"}
 
 # Where a third-party package may be imported. What is not here is not a dependency.
 HOMES = {

@@ -168,6 +168,8 @@ def _record(
     if any(storage is not None and storage.inference for storage in node.guards):
         raise errors.inference_saved(op.name)
     ctx.node = ref(node)
+    if mode.watcher is not None:
+        mode.watcher(node, args)
     for k, (o, flowing) in enumerate(zip(outputs, flows, strict=True)):
         if flowing:
             now = wrap(o.array, node if alone else _output_node(node, k, o), o.storage)

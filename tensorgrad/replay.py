@@ -29,16 +29,15 @@ def watched(function: Callable) -> tuple[Any, Operands]:
     operands: Operands = {}
 
     def watcher(node: Node, values: Sequence) -> None:
-        operands[node] = [widened(v, copy=True) for v in values]
+        arrays = [v.array if isinstance(v, Tensor) else v for v in values]
+        operands[node] = [widened(v, copy=True) for v in arrays]
 
     with watching(watcher):
         return function(), operands
 
 
 def widened(value: Any, copy: bool = False) -> Any:
-    """A saved value or an operand, its floats in float64: arrays, tensors and lists of them."""
-    if isinstance(value, Tensor):
-        return wrap(widened(value.array, copy))
+    """A saved value or an operand, its floats in float64: an array, a list of them, a number."""
     if type(value) in (list, tuple):  # not a kernel, which is a tuple too
         return type(value)([widened(v, copy) for v in value])
     if isinstance(value, xp.ndarray):
@@ -62,10 +61,15 @@ def evaluated(node: Node, values: Sequence) -> Any:
 
     Arrays are wrapped, and tensors are taken as they are: with their history, if they have one.
     """
-    given = [wrap(v) if isinstance(v, xp.ndarray) else v for v in values]
-    if isinstance(node.op, Applied):
+    if isinstance(node.op, Applied):  # which may write into what it is given, and take arrays
+        tensors = [shape is not None for shape in node.op.shapes]
+        given = [_tensor(v).clone() if t else v for v, t in zip(values, tensors)]
         return node.op.function.apply(*given)
-    return node.op.apply(*given, **parameters(node))
+    return node.op.apply(*map(_tensor, values), **parameters(node))
+
+
+def _tensor(value: Any) -> Any:
+    return wrap(value) if isinstance(value, xp.ndarray) else value
 
 
 def before(root: Node) -> list[Node]:

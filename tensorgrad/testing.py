@@ -7,6 +7,7 @@ from typing import Any
 
 from .autograd.derivatives import grad
 from .backend import xp
+from .culprit import Culprit, Findings, find_culprit
 from .tensor import Tensor
 from .variable import wrap
 
@@ -55,7 +56,8 @@ def gradcheck(
         function: of the inputs, returns a tensor or several.
         eps: the step h.
         atol, rtol: |analytic - numeric| <= atol + rtol * |numeric|.
-        raise_exception: raise :class:`GradcheckError` with the worst entry; else return False.
+        raise_exception: raise :class:`GradcheckError` with the first wrong entry, and with the
+            operation that is to blame (:func:`find_culprit`); else return False.
 
     >>> import tensorgrad
     >>> x = tensorgrad.tensor([0.3, 0.7], dtype=tensorgrad.float64, requires_grad=True)
@@ -100,7 +102,8 @@ def gradcheck(
                     raise GradcheckError(
                         f"the derivative of output {_element(k, row, up.shape)} with respect to "
                         f"input {_element(i, col, t.shape)} is {found[row]:.8g}, but finite "
-                        f"differences give {numeric[row]:.8g}"
+                        f"differences give {numeric[row]:.8g}\n"
+                        f"{find_culprit(lambda: _outputs(function, inputs))}"
                     )
     return True
 
@@ -138,3 +141,8 @@ def gradgradcheck(function: Callable, inputs: Sequence[Any], **options: Any) -> 
         return tuple(g for g in found if g is not None)
 
     return gradcheck(first_derivatives, [*inputs, *starts], **options)
+
+
+__all__ = [
+    "Culprit", "Findings", "GradcheckError", "find_culprit", "gradcheck", "gradgradcheck",
+]  # fmt: skip

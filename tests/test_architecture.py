@@ -58,6 +58,8 @@ ORDER = (
         "tensorgrad.walk",
         "tensorgrad.explanation",
         "tensorgrad.explain",
+        "tensorgrad.hints",
+        "tensorgrad.culprit",
         "tensorgrad.optim",
         "tensorgrad.serialization",
         "tensorgrad.utils",

@@ -30,6 +30,8 @@ class Local:
         self.shape = self._shapes[0] if len(self._shapes) == 1 else self.result.shape
         # Irregular, so that no two errors cancel.
         self.cotangent = xp.cos(1.0 + 2.7 * xp.arange(self.result.size))
+        # How far differences can be off by rounding alone: those of each element of the result.
+        self.rounding = 1e-9 * xp.abs(xp.where(xp.isfinite(self.result), self.result, 0.0))
 
     def _at(self, values: list) -> Any:
         with no_grad(), xp.errstate(all="ignore"):
@@ -37,12 +39,6 @@ class Local:
         self._shapes = [r.shape for r in results]
         parts = [xp.asarray(r, dtype="float64").reshape(-1) for r in results]
         return xp.concat(parts) if parts else xp.zeros(0)
-
-    @property
-    def slack(self) -> float:
-        """How far a difference can be off by rounding alone."""
-        finite = xp.where(xp.isfinite(self.result), self.result, 0.0)
-        return 1e-8 * float(xp.sum(xp.abs(self.cotangent * finite))) + 1e-7
 
     def derivatives(self, scale: float = 1.0) -> dict[int, Any]:
         """The gradients that a backward pass gives of the arguments, by position."""
@@ -68,11 +64,15 @@ class Local:
         if not math.isfinite(x):
             return xp.zeros(self.result.size), True
         h = _STEP * max(1.0, abs(x))
+        floor = 1e-8 + 10 * float(xp.max(self.rounding))
         central, gap, scale = self._sides(i, position, h)
-        if gap <= 1e-3 * scale + self.slack:
+        if gap <= 1e-3 * scale + floor:
             return central, False
-        closer, closer_gap, _ = self._sides(i, position, h / 10)
-        return closer, math.isinf(closer_gap) or closer_gap > 0.5 * gap
+        # A curve closes the gap in proportion to the step, as at the bottom of a parabola.
+        closer, closer_gap, scale = self._sides(i, position, h / 10)
+        if closer_gap <= 1e-3 * scale + 10 * floor:
+            return closer, False
+        return central, not abs(closer_gap / gap - 0.1) < 0.01
 
     def _sides(self, i: int, position: int, h: float) -> tuple[Any, float, float]:
         unit = xp.zeros(self.values[i].size)
@@ -98,8 +98,13 @@ class Local:
         with xp.errstate(all="ignore"):
             change = float(xp.sum(self.cotangent * _change(up, down))) / (2 * _STEP)
             parts = got.reshape(-1) * direction
-            size = float(xp.sqrt(xp.sum(parts * parts)))
-        return not abs(change - float(xp.sum(parts))) <= 1e-5 * size + 10 * self.slack
+        # Errors of rounding, and of what the differences leave out, add up like random ones.
+        slack = 1e-6 * _norm(parts) + 10 * _norm(self.rounding) + 1e-9
+        return not abs(change - float(xp.sum(parts))) <= slack
+
+
+def _norm(array: Any) -> float:
+    return float(xp.sqrt(xp.sum(array * array)))
 
 
 def _change(up: Any, down: Any) -> Any:
@@ -116,18 +121,21 @@ class Wrong:
     """The elements of one argument that were checked: what a derivative is and should be."""
 
     def __init__(
-        self, argument: int, positions: list[int], columns: Any, derivative: Any, cotangent: Any,
-        slack: float,
-    ) -> None:  # fmt: skip
+        self, argument: int, positions: list[int], columns: Any, derivative: Any, local: Local
+    ) -> None:
         self.argument, self.positions, self.columns = argument, positions, columns
-        self.derivative, self.slack = derivative, slack
-        self.parts = columns * cotangent  # [elements, results]
+        self.derivative = derivative
+        self.parts = columns * local.cotangent  # [elements, results]
+        rounding = 10 * local.rounding
+        moved = xp.sum(xp.where(columns == 0, 0.0, rounding), axis=1)
+        self.slack = 1e-7 + moved + xp.max(rounding)  # which may have hidden a change
         self.expected = xp.sum(self.parts, axis=1)
         self.got = derivative.reshape(-1)[positions]
         self.is_wrong = ~self.close(self.got)
         with xp.errstate(all="ignore"):
             off = xp.abs(self.got - self.expected)
-        self.worst = int(xp.argmax(xp.where(xp.isnan(off), xp.inf, off)))
+        off = xp.where(xp.isnan(off), xp.inf, off)
+        self.worst = int(xp.argmax(xp.where(self.is_wrong, off, -1.0)))
 
     def close(self, found: Any, expected: Any = None) -> Any:
         """Where ``found`` is what it should be, as far as differences can tell."""

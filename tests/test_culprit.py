@@ -428,6 +428,20 @@ def test_whole_models_are_right(activation):
     assert find_culprit(lambda: layers(x).log_softmax(-1)[:, 0]).culprit is None
 
 
+def test_what_rounding_hides_is_not_blamed():
+    x = tensor([1e12, 1.0, 3.0], dtype="float64", requires_grad=True)
+    assert find_culprit(lambda: (x * 0.5).sum().square()).culprit is None
+
+
+def test_a_relu_with_many_elements_around_its_kink():
+    x = leaf(400, 50)
+    with tensorgrad.no_grad():
+        x[::7] *= 1e-7
+    findings = find_culprit(lambda: x.relu().sum())
+    assert findings.culprit is None
+    assert findings.kinks
+
+
 def test_masks_of_infinity_and_dropout():
     x = leaf(3, 3)
     mask = tensor([[True, False, False], [False, True, False], [False, False, False]])

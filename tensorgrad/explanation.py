@@ -196,7 +196,7 @@ def _positions(use: Use) -> Iterator[str]:
     nonzero = int(xp.sum(flat != 0))
     if nonzero < 2:
         return
-    heavy = xp.argsort(-xp.abs(flat))[:3]
+    heavy = xp.argsort(-xp.abs(flat))[: min(3, nonzero)]
     listed = ", ".join(f"{_at(unravelled(int(k), parts.shape))} {flat[k]:+.3g}" for k in heavy)
     shape = "×".join(map(str, parts.shape))
     yield f"{'':15}from {nonzero} of {shape} positions: {listed}{', …' if nonzero > 3 else ''}"

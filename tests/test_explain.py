@@ -12,6 +12,7 @@ import tensorgrad
 from gpt.config import GPTConfig
 from gpt.model import GPT
 from tensorgrad import autograd, explain, tensor
+from tensorgrad.backend import kernels
 from tensorgrad.core import registry
 from tensorgrad.ops.samples import Source
 
@@ -281,6 +282,23 @@ def test_a_backward_that_is_not_linear_is_found_out():
     why = explain(lambda: (Clipping.apply(x) * 9).sum(), x)
     assert not why.adds_up
     assert "and not to it" in str(why)
+
+
+def test_a_wrong_kernel_is_found_out(monkeypatch):
+    """The gradient comes from the kernel, the parts from the composite that it stands for."""
+    right = kernels._kernels["linear"]
+
+    def vjp(g, inputs, saved, needs):
+        x, weight, bias = right.vjp(g, inputs, saved, needs)
+        return x, 1.001 * weight, bias
+
+    w = leaf([[1.0, 2.0], [3.0, 4.0]])
+    loss = nn.functional.linear(leaf([[5.0, 6.0]]), w).exp().log().sum()
+    assert explain(loss, w[0, 1]).adds_up
+    monkeypatch.setitem(kernels._kernels, "linear", kernels.Kernel(right.forward, vjp))
+    why = explain(nn.functional.linear(leaf([[5.0, 6.0]]), w).exp().log().sum(), w[0, 1])
+    assert not why.adds_up
+    assert (why.total, why.gradient) == (pytest.approx(6), pytest.approx(6.006))
 
 
 def test_checkpoints():

@@ -336,7 +336,7 @@ class Fused(Op):
         return list(zip(self.arguments, saved))
 
     def operands(self, node: Node) -> dict[int, Any]:
-        return dict(enumerate(node.values()[0]))
+        return dict(enumerate(node.values()[: len(node.parents)]))
 
     def pull(self, xp: Any, g: Any, node: Node, saved: Sequence) -> list[tuple[int, Any]]:
         needs = [p is not None for p in node.parents]

@@ -38,7 +38,7 @@ def watched(function: Callable) -> tuple[Any, Operands]:
 
 def widened(value: Any, copy: bool = False) -> Any:
     """A saved value or an operand, its floats in float64: an array, a list of them, a number."""
-    if type(value) in (list, tuple):  # not a kernel, which is a tuple too
+    if type(value) in (list, tuple):  # not a Kernel, which is a tuple, too
         return type(value)([widened(v, copy) for v in value])
     if isinstance(value, xp.ndarray):
         return xp.array(value, dtype=_wide(value.dtype), copy=copy or None)

@@ -125,8 +125,8 @@ def _opened(node: Node) -> Sequence:
     """What a node has saved as tensors of float64 without a history."""
     saved = widened(node.values())
     if isinstance(node.op, Fused):
-        values, *extra = saved
-        return [[_leaf(v, p is not None) for v, p in zip(values, node.parents)], *extra]
+        n = len(node.parents)
+        return [*(_leaf(v, p is not None) for v, p in zip(saved, node.parents)), *saved[n:]]
     kinds = [what for what, _ in node.plan.keep]
     return [_leaf(v) if k in ("input", "output") else v for k, v in zip(kinds, saved)]
 

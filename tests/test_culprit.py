@@ -47,13 +47,13 @@ def plant(monkeypatch):
 def plant_kernel(monkeypatch):
     def make(name, change):
         """``change(gradients, g, inputs)`` gives the wrong gradients from the right ones."""
-        right = kernels._kernels[name]
+        right = kernels.find(name)
 
         def vjp(g, inputs, saved, needs, **params):
             found = list(right.vjp(g, inputs, saved, needs, **params))
             return change(found, g, inputs)
 
-        monkeypatch.setitem(kernels._kernels, name, kernels.Kernel(right.forward, vjp))
+        monkeypatch.setitem(kernels._table, name, kernels.Kernel(right.forward, vjp))
 
     return make
 

@@ -95,10 +95,15 @@ def test_gelu(backend: str, kind: str, dtype: str, approximate: str) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_gelu_over_its_whole_range(backend: str, dtype: str) -> None:
-    """Every region of the polynomials, and the ends: inf, nan."""
-    x = np.concatenate([np.linspace(-12, 12, 2001), [np.nan, -1e30, 1e30]]).astype(dtype)
-    agree(fused.gelu, [x], *TOLERANCE[dtype])
-    agree(lambda x: fused.gelu(x, approximate="tanh"), [x], *TOLERANCE[dtype])
+    """Every region of the polynomials, and the ends: nan, and so large that squares overflow."""
+    x = np.append(np.linspace(-12, 12, 2001), np.nan).astype(dtype)
+    ends = tensorgrad.tensor([-1e30, 1e30], dtype=dtype)
+    for approximate in ("none", "tanh"):
+        agree(lambda x, a=approximate: fused.gelu(x, approximate=a), [x], *TOLERANCE[dtype])
+        with np.errstate(over="ignore"):
+            low, high = fused.gelu(ends, approximate=approximate).tolist()
+        assert abs(low) < 1e-30
+        assert high == ends[1].item()
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -168,10 +173,13 @@ def test_attention(
 ) -> None:  # fmt: skip
     """In one block and in many."""
 
-    def attention(q: Any, k: Any, v: Any) -> Any:
-        return fused.scaled_dot_product_attention(q, k, v, None, None, scale=0.3, causal=causal)
+    for scores, scale in ((kernels.attention.SCORES, 0.3), (256, 0.3), (256, 0.0), (256, -0.5)):
 
-    for scores in (kernels.attention.SCORES, 256):
+        def attention(q: Any, k: Any, v: Any, scale: float = scale) -> Any:
+            return fused.scaled_dot_product_attention(
+                q, k, v, None, None, scale=scale, causal=causal
+            )
+
         monkeypatch.setattr(kernels.attention, "SCORES", scores)
         agree(attention, qkv(lead, n, m, 6, "normal", dtype), *TOLERANCE[dtype])
 

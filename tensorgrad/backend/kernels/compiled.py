@@ -37,8 +37,10 @@ _DENSITY = 1 / math.sqrt(2 * math.pi)
 
 @jit
 def _gelu_erf(x, y):
+    t = x.dtype.type
     for i in range(x.size):
-        y[i] = x[i] * normal_cdf(x[i])
+        v = x[i]
+        y[i] = v * normal_cdf(v, exp(t(-0.5) * v * v))
 
 
 @jit
@@ -46,9 +48,10 @@ def _gelu_erf_vjp(g, x, gx):
     t = x.dtype.type
     for i in range(x.size):
         v = x[i]
-        # An infinite x has the slope 0 or 1, and not inf * 0.
-        bell = t(_DENSITY) * exp(t(-0.5) * v * v) * max(min(v, t(30)), t(-30))
-        gx[i] = g[i] * (normal_cdf(v) + bell)
+        bell = exp(t(-0.5) * v * v)
+        # Bounded where the bell is 0: an infinite x has the slope 0 or 1, and not inf * 0.
+        slope = t(_DENSITY) * bell * max(min(v, t(30)), t(-30))
+        gx[i] = g[i] * (normal_cdf(v, bell) + slope)
 
 
 @jit
@@ -276,22 +279,33 @@ def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing
 
 
 @jit
+def _hide(row, keys, factor):
+    """Keys from ``keys`` on become -inf; how many of the row are then worth looking at.
+
+    That is a multiple of what a vector register holds, for what is left over costs a loop its
+    slow end, with one element at a time. (But -inf times a factor of 0 would be nan.)
+    """
+    stop = min(row.size, (keys + 15) // 16 * 16 if factor > 0 else keys)
+    row[keys:stop] = row.dtype.type(-np.inf)
+    row[stop:] = row.dtype.type(0)
+    return stop
+
+
+@jit
 def _softmax_rows(scores, factor, queries, first, peaks, sums):
     t = scores.dtype.type
     for i in range(scores.shape[0]):
-        keys = scores.shape[1]
+        row = scores[i]
         if first >= 0:
-            keys = min(keys, first + i % queries + 1)
-        row = scores[i, :keys]
+            row = row[: _hide(row, first + i % queries + 1, factor)]
         peak = largest(row, t(factor))
         if peak == t(-np.inf):
             peak = t(0)
         total = t(0)
-        for j in range(keys):
+        for j in range(row.size):
             e = exp(t(factor) * row[j] - peak)
             row[j] = e
             total += e
-        scores[i, keys:] = t(0)
         if total == t(0):  # nothing to see
             total = t(1)
         peaks[i], sums[i] = peak, total
@@ -301,13 +315,11 @@ def _softmax_rows(scores, factor, queries, first, peaks, sums):
 def _weight_rows(scores, factor, queries, first, peaks, sums):
     t = scores.dtype.type
     for i in range(scores.shape[0]):
-        keys = scores.shape[1]
+        row, peak, total = scores[i], peaks[i], sums[i]
         if first >= 0:
-            keys = min(keys, first + i % queries + 1)
-        row, peak, total = scores[i, :keys], peaks[i], sums[i]
-        for j in range(keys):
+            row = row[: _hide(row, first + i % queries + 1, factor)]
+        for j in range(row.size):
             row[j] = exp(t(factor) * row[j] - peak) / total
-        scores[i, keys:] = t(0)
 
 
 @jit

@@ -1,9 +1,9 @@
 """What the compiled kernels are written in: loops that LLVM turns into vector instructions.
 
 A loop is several times slower where it is not vectorised, so nothing in one may call the C
-library or leave early. exp and erfc are polynomials here (for float32; float64 is for checks and
-takes the library's), maxima are told that order does not matter, and division by zero gives inf,
-as in NumPy, instead of a check of every element.
+library or leave early. exp and the normal distribution are polynomials here (for float32; float64
+is for checks and takes the library's), maxima are told that order does not matter, and division by
+zero gives inf, as in NumPy, instead of a check of every element.
 
 No loop is made parallel by Numba: its threads would have to fight those of the matrix products for
 the cores, and the loops would lose their vector instructions. See ``backend/threads.py``.
@@ -89,8 +89,8 @@ _LOG2_E = _f(1 / math.log(2))
 _LOG_2_HIGH = _f(0.693359375)  # few bits, so that n times it is exact
 _LOG_2_LOW = _f(math.log(2) - 0.693359375)
 
-# exp(r) = 1 + r + r^2 P(r) for |r| <= log(2) / 2: 3e-9. (These and erfc's were fitted for this
-# file, by iterated weighted least squares; the numbers are the largest relative errors.)
+# exp(r) = 1 + r + r^2 P(r) for |r| <= log(2) / 2: 3e-9 is the largest relative error. (This and
+# the next one were fitted for this file, by iterated weighted least squares.)
 _E0, _E1, _E2, _E3, _E4 = map(_f, (
     0.4999999341226161, 0.1666652010554259, 0.041668394258998, 0.008368780622563, 0.0013814464762,
 ))  # fmt: skip
@@ -119,39 +119,30 @@ def _exp_of(x):
     return exp32
 
 
-# --- erfc -----------------------------------------------------------------------------------------
+# --- the normal distribution ----------------------------------------------------------------------
 
-# erfc(z) = t exp(P(t) - z^2) with t = 1 / (1 + z / 2), for z >= 0: 5e-8. The form keeps its
-# relative accuracy far out in the tail (Press et al. 2007, section 6.2.2).
-_C = (
-    -1.2654414395220213, 0.9984925488377187, 0.38789943520995884, 0.028358565704628275,
-    0.020191524229142895, -0.11677885553276728, -0.6512592069578316, 1.122409203651579,
-    -0.6660666418397325, 0.14219491144200416,
-)  # fmt: skip
-_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9 = map(_f, _C)
+# erfc(z) = exp(-z^2) P(t), t = 1 / (1 + 0.4 z), for z >= 0: 3e-8, absolute. (The form is that of
+# Abramowitz & Stegun 1964, 7.1.26.)
+_C1, _C2, _C3, _C4, _C5, _C6 = map(_f, (
+    0.2319224395, 0.1618214097, 0.4682795059, -0.3709145056, 0.7091513422, -0.2002602194,
+))  # fmt: skip
 
 
-def normal_cdf(x):
-    """The probability that a normal variable is at most x: erfc(-x / sqrt(2)) / 2."""
+def normal_cdf(x, bell):
+    """The probability that a normal variable is at most x, given exp(-x²/2)."""
     return 0.5 * math.erfc(-x * math.sqrt(0.5))
 
 
 @overload(normal_cdf)
-def _normal_cdf_of(x):
+def _normal_cdf_of(x, bell):
     if x != types.float32:
-        return lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5))
+        return lambda x, bell: 0.5 * math.erfc(-x * math.sqrt(0.5))
 
-    def normal_cdf32(x):
-        z = min(abs(x) * _f(math.sqrt(0.5)), _f(10))
-        t = _f(1) / (_f(1) + _f(0.5) * z)
-        t2 = t * t
-        t4 = t2 * t2  # in pairs, which do not wait for each other as in Horner's rule
-        low = (_C3 * t + _C2) * t2 + (_C1 * t + _C0)
-        high = (_C7 * t + _C6) * t2 + (_C5 * t + _C4)
-        p = ((_C9 * t + _C8) * t4 + high) * t4 + low
-        tail = _f(0.5) * t * exp(p - z * z)
-        y = tail if x < _f(0) else _f(1) - tail
-        return y if x == x else x
+    def normal_cdf32(x, bell):
+        t = _f(1) / (_f(1) + _f(0.4 * math.sqrt(0.5)) * abs(x))
+        p = (((((_C6 * t + _C5) * t + _C4) * t + _C3) * t + _C2) * t + _C1) * t
+        tail = _f(0.5) * p * bell
+        return tail if x < _f(0) else _f(1) - tail
 
     return normal_cdf32
 

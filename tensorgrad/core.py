@@ -295,11 +295,15 @@ class Fused(Op):
     """
 
     def function(self) -> Callable:
-        apply = super().function()
+        apply, name = super().function(), self.name
 
         def apply_or_compose(*args: Any, **params: Any) -> Any:
-            dtypes = {a.array.dtype for a in args if isinstance(a, Variable)}
-            if kernels.find(self.name) is None or sum(d.kind == "f" for d in dtypes) != 1:
+            found, mixed = None, False  # kernels take floats of one dtype
+            for a in args:
+                if isinstance(a, Variable) and (dtype := a.array.dtype).kind == "f":
+                    mixed = mixed or (found is not None and found != dtype)
+                    found = dtype
+            if found is None or mixed or kernels.find(name) is None:
                 return self.forward(Bound.ops, *args, **{**self.defaults, **params})
             return apply(*args, **params)
 

@@ -23,8 +23,8 @@ def _class_dim(input: Tensor) -> int:
 
 def _checked_classes(
     name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
-) -> Tensor:
-    """Where the target counts, after checking that everything fits."""
+) -> Tensor | None:
+    """Where the target counts, None for everywhere, after checking that everything fits."""
     dim = _class_dim(input)
     without = tuple(input.shape[:dim]) + tuple(input.shape[dim + 1 :])
     if not input.ndim or tuple(target.shape) != without:
@@ -41,6 +41,8 @@ def _checked_classes(
             f"{name}: weight must have one element for each of {classes} classes, its shape is "
             f"{tuple(weight.shape)}"
         )
+    if not 0 <= ignore_index < classes and _all_within(target, classes):
+        return None
     kept = target != ignore_index
     wrong = kept & ((target < 0) | (target >= classes))
     if wrong.any():
@@ -48,6 +50,10 @@ def _checked_classes(
             f"{name}: target {int(target[wrong][0])} is out of range for {classes} classes"
         )
     return kept
+
+
+def _all_within(target: Tensor, classes: int) -> bool:
+    return not target.numel() or (int(target.min()) >= 0 and int(target.max()) < classes)
 
 
 def cross_entropy(
@@ -94,7 +100,11 @@ def cross_entropy(
     if reduction == "none":
         return losses.reshape(target.shape)
     total = losses.sum()
-    return total if reduction == "sum" else total / int(kept.sum())
+    return total if reduction == "sum" else total / _count(target, kept)
+
+
+def _count(target: Tensor, kept: Tensor | None) -> int:
+    return target.numel() if kept is None else int(kept.sum())
 
 
 def _per_class(weight: Tensor, input: Tensor) -> Tensor:
@@ -115,7 +125,7 @@ def _of_probabilities(
 
 
 def _of_weighted_classes(
-    input: Tensor, target: Tensor, weight: Tensor, ignore_index: int, kept: Tensor,
+    input: Tensor, target: Tensor, weight: Tensor, ignore_index: int, kept: Tensor | None,
     reduction: str, smoothing: float,
 ) -> Tensor:  # fmt: skip
     dim = _class_dim(input)
@@ -123,13 +133,16 @@ def _of_weighted_classes(
     total = nll_loss(log_p, target, weight, ignore_index=ignore_index, reduction="none")
     if smoothing:
         uniform = -(log_p * _per_class(weight, input)).mean(dim)
-        total = (1 - smoothing) * total + smoothing * tensorgrad.where(kept, uniform, 0.0)
+        uniform = uniform if kept is None else tensorgrad.where(kept, uniform, 0.0)
+        total = (1 - smoothing) * total + smoothing * uniform
     if reduction != "mean":
         return reduced(total, reduction)
     return total.sum() / _weights_of(target, weight, kept).sum()
 
 
-def _weights_of(target: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
+def _weights_of(target: Tensor, weight: Tensor, kept: Tensor | None) -> Tensor:
+    if kept is None:
+        return weight[target]
     return tensorgrad.where(kept, weight[tensorgrad.where(kept, target, 0)], 0.0)
 
 
@@ -149,10 +162,12 @@ def nll_loss(
     reduction = reduction_of("nll_loss", reduction, size_average, reduce)
     kept = _checked_classes("nll_loss", input, target, weight, ignore_index)
     dim = _class_dim(input)
-    index = tensorgrad.where(kept, target, 0).long().unsqueeze(dim)
-    losses = tensorgrad.where(kept, -input.gather(dim, index).squeeze(dim), 0.0)
+    index = target if kept is None else tensorgrad.where(kept, target, 0)
+    losses = -input.gather(dim, index.long().unsqueeze(dim)).squeeze(dim)
+    losses = losses if kept is None else tensorgrad.where(kept, losses, 0.0)
     if weight is None:
-        return losses.sum() / int(kept.sum()) if reduction == "mean" else reduced(losses, reduction)
+        mean = reduction == "mean"
+        return losses.sum() / _count(target, kept) if mean else reduced(losses, reduction)
     weights = _weights_of(target, weight, kept)
     if reduction == "mean":
         return (losses * weights).sum() / weights.sum()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import nn
 import nn.functional as F
-import tensorgrad
 from tensorgrad import Tensor
 
 from .config import GPTConfig
@@ -21,20 +20,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu_tanh": lambda: nn.GELU("tanh"),
     "relu": nn.ReLU,
 }
-
-
-def sinusoidal_positions(context: int, width: int) -> Tensor:
-    """PE[p, 2i] = sin(p / 10000^(2i/width)), PE[p, 2i+1] = cos of the same: [context, width].
-
-    Source: Vaswani et al. 2017, section 3.5.
-    """
-    position = tensorgrad.arange(context, dtype=tensorgrad.float64).unsqueeze(1)  # [T, 1]
-    rates = tensorgrad.exp(
-        tensorgrad.arange(0, width, 2, dtype=tensorgrad.float64) * (-math.log(10000.0) / width)
-    )  # [C/2]
-    angles = position * rates  # [T, C/2]
-    pairs = tensorgrad.stack([angles.sin(), angles.cos()], dim=-1)  # [T, C/2, 2]
-    return pairs.reshape(context, width).float()
 
 
 class CausalSelfAttention(nn.Module):
@@ -95,7 +80,7 @@ class GPT(nn.Module):
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.context, config.width)
         else:
-            table = sinusoidal_positions(config.context, config.width)
+            table = nn.sinusoidal_positions(config.context, config.width)
             self.register_buffer("positions", table, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))

@@ -19,7 +19,7 @@ import pytest
 
 import nn.functional as F
 import tensorgrad
-from gpt.model import sinusoidal_positions
+from nn import sinusoidal_positions
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NUMBERED = sorted(EXAMPLES.glob("[0-9]*.py"))

@@ -18,7 +18,8 @@ import nn
 import tensorgrad
 from gpt.config import GPTConfig
 from gpt.generate import generate, stream
-from gpt.model import GPT, sinusoidal_positions
+from gpt.model import GPT
+from nn import sinusoidal_positions
 from tensorgrad import Generator
 
 SMALL = {"vocab_size": 11, "context": 8, "width": 12, "layers": 2, "heads": 3}

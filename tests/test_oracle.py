@@ -120,7 +120,7 @@ def test_the_file_is_what_torch_gives() -> None:
 # what is wrong: (case, what to replace, by what, the first kind of number that shows it)
 PLANTED = {
     "another gelu": ("gpt2", "gpt.model.ACTIVATIONS", {"gelu": lambda: nn.GELU("tanh")}, "logits"),
-    "no positions": ("tutorial", "gpt.model.sinusoidal_positions", tensorgrad.zeros, "logits"),
+    "no positions": ("tutorial", "nn.sinusoidal_positions", tensorgrad.zeros, "logits"),
     "no clipping": ("gpt2", "make_oracle.CLIP", 1e9, "losses"),
     "another moment": ("gpt2", "make_oracle.BETAS", (0.9, 0.999), "losses"),
     "another decay": ("tutorial", "make_oracle.DECAY", 0.11, "trained"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from operator import index as as_int
 from typing import Any
@@ -248,8 +249,10 @@ class ParameterDict(_Parameters):
         self.update(values or {})
 
     def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
-        """Add or replace parameters."""
-        for name, value in dict(values).items():
+        """Add or replace parameters; those of a plain dict in the order of their names."""
+        pairs = dict(values).items()
+        plain = isinstance(values, Mapping) and not isinstance(values, OrderedDict)
+        for name, value in sorted(pairs) if plain else pairs:
             self[name] = value
 
     def pop(self, key: str) -> Any:

@@ -134,6 +134,7 @@ VALUES = expressions("""
     F.one_hot(t[:0], 2); F.normalize(x); F.normalize(x, 1.0, 0); F.normalize(x * 0, dim=2);
     F.cosine_similarity(x, y); F.cosine_similarity(a, c, dim=0, eps=0.1);
     F.cosine_similarity(v, x, -1); F.pairwise_distance(a, c); F.pairwise_distance(a, c, 1.0, 1e-3);
+    F.cosine_similarity(x[:, :1], y[0], 2); F.cosine_similarity(a, c, eps=2.0);
     F.pairwise_distance(v, v * 2, keepdim=True); F.pairwise_distance(x, y, p=3.0)
 
     F.layer_norm(x, (4,)); F.layer_norm(x, (3, 4), eps=0.1); F.layer_norm(x, [4], v, v * 2);

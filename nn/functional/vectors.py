@@ -117,10 +117,16 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x1 · x2 / (|x1| |x2|) along ``dim``; a length less than ``eps`` counts as ``eps``."""
-    lengths = [
-        tensorgrad.clamp_min(tensorgrad.norm(x, 2, dim=dim, keepdim=True), eps) for x in (x1, x2)
-    ]
+    """x1 · x2 / (|x1| |x2|) along ``dim``; a length less than ``eps`` counts as ``eps``.
+
+    The shapes are broadcast first, and ``dim`` is one of the result's.
+    """
+    x1, x2 = tensorgrad.broadcast_tensors(x1, x2)
+    lengths = []
+    for x in (x1, x2):
+        length = tensorgrad.norm(x, 2, dim=dim, keepdim=True)
+        # As in PyTorch, the gradient is that of the length also where eps takes its place.
+        lengths.append(length + (tensorgrad.clamp_min(length, eps) - length).detach())
     return (x1 / lengths[0] * (x2 / lengths[1])).sum(dim)
 
 

@@ -10,6 +10,7 @@ import tensorgrad
 from tensorgrad import Tensor
 
 from . import functional as F
+from .complaints import channels_first
 from .factory import new_parameter
 from .init import constant_
 from .module import Module
@@ -18,6 +19,7 @@ from .module import Module
 class _Activation(Module):
     """The base of those without arguments of their own: ``function`` does it."""
 
+    _expects = "floats [...]"
     function: Callable
 
     def forward(self, input: Tensor) -> Tensor:
@@ -27,6 +29,7 @@ class _Activation(Module):
 class _InPlaceActivation(Module):
     """The base of those that can write into their input; ``names`` are their other arguments."""
 
+    _expects = "floats [...]"
     function: Callable
     names: tuple[str, ...] = ()
     shown = True
@@ -283,6 +286,8 @@ class RReLU(_InPlaceActivation):
 class GELU(Module):
     """x times the normal distribution function of x; ``approximate="tanh"`` is GPT-2's formula."""
 
+    _expects = "floats [...]"
+
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
@@ -300,6 +305,8 @@ class GELU(Module):
 
 class Softplus(Module):
     """log(1 + exp(beta x)) / beta; x itself where beta x is greater than ``threshold``."""
+
+    _expects = "floats [...]"
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -319,6 +326,8 @@ class Softplus(Module):
 class Hardshrink(Module):
     """x outside [-lambd, lambd], 0 inside."""
 
+    _expects = "floats [...]"
+
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
@@ -336,6 +345,8 @@ class Hardshrink(Module):
 
 class Softshrink(Module):
     """x moved towards 0 by ``lambd``, and 0 where it would pass it."""
+
+    _expects = "floats [...]"
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
@@ -356,12 +367,14 @@ class PReLU(Module):
     """x where it is positive, weight x elsewhere: the slope is learnt, one or one for each of
     ``num_parameters`` channels (He et al. 2015). It starts at ``init``."""
 
+    _expects = "[N, {0.num_parameters}, ...], or any shape for one parameter"
+
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
-        self.weight = new_parameter(num_parameters, device=device, dtype=dtype)
+        self.weight = new_parameter(self, num_parameters, device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -384,6 +397,7 @@ class PReLU(Module):
 class _AlongDim(Module):
     """The base of those with a ``dim``."""
 
+    _expects = "floats [...] with a dim {0.dim}"
     function: Callable
     dim: int | None
 
@@ -431,6 +445,8 @@ class LogSoftmax(_AlongDim):
 class Softmax2d(Module):
     """:class:`Softmax` over the channels of [n, c, h, w] or [c, h, w]."""
 
+    _expects = channels_first("C", 2)
+
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in (3, 4):
             raise ValueError(
@@ -446,6 +462,7 @@ class Softmax2d(Module):
 class GLU(_AlongDim):
     """a sigmoid(b) of the halves a and b of ``dim`` (Dauphin et al. 2016)."""
 
+    _expects = "floats [...] with an even size of dim {0.dim}"
     function = staticmethod(F.glu)
 
     def __init__(self, dim: int = -1) -> None:

@@ -38,6 +38,11 @@ class MultiheadAttention(Module):
     ((4, 5, 8), (4, 5, 5))
     """
 
+    _expects = (
+        "[L, N, {0.embed_dim}], [S, N, {0.kdim}] and [S, N, {0.vdim}] (batch_first: with N in "
+        "front; or without N)"
+    )
+
     def __init__(
         self,
         embed_dim: int,
@@ -64,7 +69,7 @@ class MultiheadAttention(Module):
         self.dropout, self.batch_first, self.add_zero_attn = dropout, batch_first, add_zero_attn
 
         def weight(*shape: int) -> Parameter:
-            return new_parameter(*shape, device=device, dtype=dtype)
+            return new_parameter(self, *shape, device=device, dtype=dtype)
 
         # One matrix for the three projections, unless they take different widths.
         if self.kdim == self.vdim == embed_dim:

@@ -95,6 +95,8 @@ class Sequential(_Numbered):
     ``Sequential({"name": a, ...})`` gives them names.
     """
 
+    _expects = "one input"
+
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
         named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None

@@ -14,7 +14,8 @@ from tensorgrad import Tensor
 
 from . import functional as F
 from . import init
-from .factory import new_parameter
+from .complaints import channels_first
+from .factory import check_sizes, new_parameter
 from .functional.arguments import each
 from .functional.conv import same_padding
 from .module import Module, Parameter
@@ -44,6 +45,7 @@ class _Convolution(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        check_sizes(self, in_channels, out_channels, groups)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{name}: {in_channels} and {out_channels} channels must be multiples of the "
@@ -68,9 +70,9 @@ class _Convolution(Module):
         self.groups, self.padding_mode = groups, padding_mode
         outer = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         sizes = (outer[0], outer[1] // groups, *self.kernel_size)
-        self.weight = new_parameter(*sizes, device=device, dtype=dtype)
+        self.weight = new_parameter(self, *sizes, device=device, dtype=dtype)
         if bias:
-            self.bias = new_parameter(out_channels, device=device, dtype=dtype)
+            self.bias = new_parameter(self, out_channels, device=device, dtype=dtype)
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -124,6 +126,7 @@ class Conv1d(_Convolution):
     ``"same"`` or ``"valid"``; ``padding_mode`` says what is there: zeros, or as in ``F.pad``.
     """
 
+    _expects = channels_first("{0.in_channels}", 1)
     dims, function = 1, staticmethod(F.conv1d)
 
     @staticmethod
@@ -139,6 +142,7 @@ class Conv2d(_Convolution):
     (64, 8, 28, 28)
     """
 
+    _expects = channels_first("{0.in_channels}", 2)
     dims, function = 2, staticmethod(F.conv2d)
 
     @staticmethod
@@ -149,6 +153,7 @@ class Conv2d(_Convolution):
 class Conv3d(_Convolution):
     """:class:`Conv1d` over three dims."""
 
+    _expects = channels_first("{0.in_channels}", 3)
     dims, function = 3, staticmethod(F.conv3d)
 
     @staticmethod
@@ -215,6 +220,7 @@ class ConvTranspose1d(_Transposed):
     [n, in_channels, length] → [n, out_channels, length of the result], by each element times the
     kernel, added up."""
 
+    _expects = channels_first("{0.in_channels}", 1)
     dims, function = 1, staticmethod(F.conv_transpose1d)
 
     @staticmethod
@@ -225,6 +231,7 @@ class ConvTranspose1d(_Transposed):
 class ConvTranspose2d(_Transposed):
     """:class:`ConvTranspose1d` over two dims."""
 
+    _expects = channels_first("{0.in_channels}", 2)
     dims, function = 2, staticmethod(F.conv_transpose2d)
 
     @staticmethod
@@ -235,6 +242,7 @@ class ConvTranspose2d(_Transposed):
 class ConvTranspose3d(_Transposed):
     """:class:`ConvTranspose1d` over three dims."""
 
+    _expects = channels_first("{0.in_channels}", 3)
     dims, function = 3, staticmethod(F.conv_transpose3d)
 
     @staticmethod
@@ -244,6 +252,8 @@ class ConvTranspose3d(_Transposed):
 
 class Unfold(Module):
     """The windows of [n, c, h, w] as columns: [n, c kh kw, number of windows]."""
+
+    _expects = channels_first("C", 2)
 
     def __init__(
         self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
@@ -268,6 +278,8 @@ class Unfold(Module):
 
 class Fold(Module):
     """The transpose of :class:`Unfold`: columns added up where they overlap, → [n, c, h, w]."""
+
+    _expects = "[N, C · {0.kernel_size}, number of windows] or without N"
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import tensorgrad
 from tensorgrad import Generator, Tensor
 
 from . import functional as F
+from .complaints import channels_first
 from .module import Module
 
 
@@ -20,6 +21,8 @@ class _Dropout(Module):
         self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None
     ) -> None:
         super().__init__()
+        if not isinstance(p, (int, float)):
+            raise TypeError(f"{type(self).__name__}: p must be a number, not {p!r}")
         if not 0 <= p <= 1:
             raise ValueError(f"{type(self).__name__}: p must be a probability, not {p}")
         self.p, self.inplace, self.generator = p, inplace, generator
@@ -36,6 +39,7 @@ class Dropout(_Dropout):
     """In training set elements to 0 with probability ``p`` and scale the rest by 1 / (1 - p)
     (Srivastava et al. 2014). ``generator`` draws the elements, by default the global one."""
 
+    _expects = "floats [...]"
     function = staticmethod(F.dropout)
 
     @staticmethod
@@ -46,6 +50,7 @@ class Dropout(_Dropout):
 class Dropout1d(_Dropout):
     """:class:`Dropout` of whole channels of [n, c, length] or [c, length] (Tompson et al. 2015)."""
 
+    _expects = channels_first("C", 1)
     function = staticmethod(F.dropout1d)
 
     @staticmethod
@@ -56,6 +61,7 @@ class Dropout1d(_Dropout):
 class Dropout2d(_Dropout):
     """:class:`Dropout` of whole channels of [n, c, height, width]."""
 
+    _expects = channels_first("C", 2)
     function = staticmethod(F.dropout2d)
 
     @staticmethod
@@ -66,6 +72,7 @@ class Dropout2d(_Dropout):
 class Dropout3d(_Dropout):
     """:class:`Dropout` of whole channels of [n, c, depth, height, width] or without n."""
 
+    _expects = channels_first("C", 3)
     function = staticmethod(F.dropout3d)
 
     @staticmethod

@@ -21,6 +21,8 @@ class Linear(Module):
     ``weight`` [out, in] and ``bias`` [out] start uniform in ±1/sqrt(in_features), as in PyTorch.
     """
 
+    _expects = "[..., {0.in_features}]"
+
     def __init__(
         self,
         in_features: int,
@@ -31,9 +33,9 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.weight = new_parameter(out_features, in_features, device=device, dtype=dtype)
+        self.weight = new_parameter(self, out_features, in_features, device=device, dtype=dtype)
         if bias:
-            self.bias = new_parameter(out_features, device=device, dtype=dtype)
+            self.bias = new_parameter(self, out_features, device=device, dtype=dtype)
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -64,6 +66,8 @@ class Bilinear(Module):
     ``weight`` [out, in1, in2] and ``bias`` [out] start uniform in ±1/sqrt(in1_features).
     """
 
+    _expects = "[..., {0.in1_features}] and [..., {0.in2_features}]"
+
     def __init__(
         self,
         in1_features: int,
@@ -79,9 +83,9 @@ class Bilinear(Module):
         self.in1_features, self.in2_features = in1_features, in2_features
         self.out_features = out_features
         sizes = (out_features, in1_features, in2_features)
-        self.weight = new_parameter(*sizes, device=device, dtype=dtype)
+        self.weight = new_parameter(self, *sizes, device=device, dtype=dtype)
         if bias:
-            self.bias = new_parameter(out_features, device=device, dtype=dtype)
+            self.bias = new_parameter(self, out_features, device=device, dtype=dtype)
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -113,6 +117,8 @@ class Embedding(Module):
     scaled down to the ``norm_type``-norm ``max_norm``, if it is given.
     """
 
+    _expects = "integers [...] below {0.num_embeddings}"
+
     def __init__(
         self,
         num_embeddings: int,
@@ -138,7 +144,9 @@ class Embedding(Module):
         self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
         self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         if _weight is None:
-            self.weight = new_parameter(num_embeddings, embedding_dim, device=device, dtype=dtype)
+            self.weight = new_parameter(
+                self, num_embeddings, embedding_dim, device=device, dtype=dtype
+            )
             self.reset_parameters()
         else:
             if tuple(_weight.shape) != (num_embeddings, embedding_dim):
@@ -215,6 +223,8 @@ class Identity(Module):
 class Flatten(Module):
     """Dims ``start_dim`` to ``end_dim`` (included) as one; by default all after the batch."""
 
+    _expects = "[...] with the dims {0.start_dim} to {0.end_dim}"
+
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
@@ -232,6 +242,8 @@ class Flatten(Module):
 
 class Unflatten(Module):
     """Dim ``dim`` as several, of the sizes ``unflattened_size``, one of which may be -1."""
+
+    _expects = "[...] with a dim {0.dim} of the product of {0.unflattened_size}"
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
@@ -271,6 +283,8 @@ class Unflatten(Module):
 class CosineSimilarity(Module):
     """The cosine of the angle between vectors along ``dim``."""
 
+    _expects = "[...] and [...] that broadcast to one shape with a dim {0.dim}"
+
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
         self.dim, self.eps = dim, eps
@@ -285,6 +299,8 @@ class CosineSimilarity(Module):
 
 class PairwiseDistance(Module):
     """The ``p``-norm of the difference of vectors: [..., d] and [..., d] → [...]."""
+
+    _expects = "[..., d] and [..., d] that broadcast"
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from .module import Module
 class _Loss(Module):
     """The base of all: ``function`` of the inputs, with the module's other arguments by name."""
 
+    _expects = "an input and a target of one shape"
     function: Callable
     names: tuple[str, ...] = ()
 
@@ -51,6 +52,9 @@ class _WeightedLoss(_Loss):
 class CrossEntropyLoss(_WeightedLoss):
     """-log softmax(input)[target]; see :func:`nn.functional.cross_entropy`."""
 
+    _expects = (
+        "[N, C, ...] (or [C]) and classes [N, ...], or probabilities of the shape of the input"
+    )
     function = staticmethod(F.cross_entropy)
     names = ("weight", "ignore_index", "label_smoothing")
 
@@ -74,6 +78,7 @@ class CrossEntropyLoss(_WeightedLoss):
 class NLLLoss(_WeightedLoss):
     """-input[target] of log-probabilities; see :func:`nn.functional.nll_loss`."""
 
+    _expects = "[N, C, ...] (or [C]) and classes [N, ...]"
     function, names = staticmethod(F.nll_loss), ("weight", "ignore_index")
 
     def __init__(
@@ -127,6 +132,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 class MultiLabelSoftMarginLoss(_WeightedLoss):
     """The mean over the last dim of :class:`BCEWithLogitsLoss`: [n, c] → [n]."""
 
+    _expects = "[N, C] and targets [N, C]"
     function, names = staticmethod(F.multilabel_soft_margin_loss), ("weight",)
 
     @staticmethod
@@ -251,6 +257,7 @@ class PoissonNLLLoss(_Loss):
 class GaussianNLLLoss(_Loss):
     """(log var + (input - target)² / var) / 2; see :func:`nn.functional.gaussian_nll_loss`."""
 
+    _expects = "an input and a target of one shape, and variances of it or with 1 or no last dim"
     function, names = staticmethod(F.gaussian_nll_loss), ("full", "eps")
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
@@ -285,6 +292,7 @@ class _MarginLoss(_Loss):
 class CosineEmbeddingLoss(_MarginLoss):
     """1 - cos where the target is 1, and where it is -1 what cos exceeds ``margin`` by."""
 
+    _expects = "[N, d], [N, d] and signs [N]"
     function = staticmethod(F.cosine_embedding_loss)
 
     @staticmethod
@@ -296,6 +304,7 @@ class CosineEmbeddingLoss(_MarginLoss):
 class MarginRankingLoss(_MarginLoss):
     """max(0, margin - target (input1 - input2)): target 1 wants the first to be the larger."""
 
+    _expects = "two inputs and signs of one shape"
     function = staticmethod(F.margin_ranking_loss)
 
     @staticmethod
@@ -307,6 +316,7 @@ class MarginRankingLoss(_MarginLoss):
 class HingeEmbeddingLoss(_MarginLoss):
     """The distance ``input`` where the target is 1, max(0, margin - input) where it is -1."""
 
+    _expects = "an input and signs of one shape"
     function = staticmethod(F.hinge_embedding_loss)
 
     def __init__(
@@ -326,6 +336,7 @@ class HingeEmbeddingLoss(_MarginLoss):
 class TripletMarginLoss(_MarginLoss):
     """max(0, margin + |anchor - positive| - |anchor - negative|), ``p``-norms: [n, d] → [n]."""
 
+    _expects = "three of the shape [N, d]"
     function, names = staticmethod(F.triplet_margin_loss), ("margin", "p", "eps", "swap")
 
     def __init__(

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import tensorgrad
 from tensorgrad import Tensor
 
+from .complaints import KINDS, complaint
+
 
 class Parameter(Tensor):
     """A tensor that a module trains: a leaf that requires grad.
@@ -64,6 +66,7 @@ class Module:
     ['weight', 'bias']
     """
 
+    _expects = ""  # the shapes of the inputs, for messages; {0.name} is an attribute
     training: bool
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
@@ -82,9 +85,15 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._pre_hooks or self._hooks:
-            return self._forward_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if self._pre_hooks or self._hooks:
+                return self._forward_with_hooks(args, kwargs)
+            return self.forward(*args, **kwargs)
+        except KINDS as error:
+            explained = complaint(self, error, args, kwargs, Module.__call__.__code__)
+            if explained is error:
+                raise
+            raise explained from error
 
     # --- hooks ------------------------------------------------------------------------------------
 
@@ -174,7 +183,7 @@ class Module:
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a child, or None to reserve its name."""
-        _check(name, module, Module)
+        _check(self, name, module, Module)
         self._drop(name, keep=self._modules)
         self._modules[name] = module
 
@@ -182,7 +191,7 @@ class Module:
 
     def register_parameter(self, name: str, value: Parameter | None) -> None:
         """Add a parameter, or None to reserve its name."""
-        _check(name, value, Parameter)
+        _check(self, name, value, Parameter)
         self._drop(name, keep=self._parameters)
         self._parameters[name] = value
         if value is not None and value.name is None:
@@ -190,7 +199,7 @@ class Module:
 
     def register_buffer(self, name: str, value: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is not trained; in the ``state_dict`` if ``persistent``."""
-        _check(name, value, Tensor)
+        _check(self, name, value, Tensor)
         self._drop(name, keep=self._buffers)
         self._buffers[name] = value
         if not persistent:
@@ -421,6 +430,14 @@ class Module:
             yield name, repr(child)
 
 
-def _check(name: str, value: object, kind: type) -> None:
+def _check(owner: Module, name: str, value: object, kind: type) -> None:
+    """Whether ``owner`` can have a member of this name, which must be of this kind or None."""
+    own = type(owner).__name__
+    if not isinstance(name, str):
+        raise TypeError(f"{own}: a name must be a string, not {name!r}")
+    if not name or "." in name:  # a dotted name is a path
+        raise KeyError(f"{own}: a name must not be empty nor contain a dot: {name!r}")
     if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__} or None, got {type(value).__name__}")
+        raise TypeError(
+            f"{own}: {name} must be a {kind.__name__} or None, got {type(value).__name__}"
+        )

@@ -10,7 +10,8 @@ from tensorgrad import Tensor
 
 from . import functional as F
 from . import init
-from .factory import new_parameter
+from .complaints import channels_first
+from .factory import check_sizes, new_parameter
 from .module import Module
 
 
@@ -21,7 +22,7 @@ class _Affine(Module):
         self, sizes: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any
     ) -> None:
         for name, wanted in (("weight", weight), ("bias", bias)):
-            made = new_parameter(*sizes, device=device, dtype=dtype) if wanted else None
+            made = new_parameter(self, *sizes, device=device, dtype=dtype) if wanted else None
             self.register_parameter(name, made)
         self.reset_parameters()
 
@@ -56,6 +57,7 @@ class LayerNorm(_Affine):
     ) -> None:
         super().__init__()
         self.normalized_shape, self.eps = _sizes(normalized_shape), eps
+        self._expects = f"[..., {', '.join(map(str, self.normalized_shape))}]"
         self.elementwise_affine = affine = elementwise_affine
         self._make_affine(self.normalized_shape, affine, affine and bias, device, dtype)
 
@@ -89,9 +91,10 @@ class RMSNorm(_Affine):
     ) -> None:
         super().__init__()
         self.normalized_shape, self.eps = _sizes(normalized_shape), eps
+        self._expects = f"[..., {', '.join(map(str, self.normalized_shape))}]"
         self.elementwise_affine = elementwise_affine
         made = (
-            new_parameter(*self.normalized_shape, device=device, dtype=dtype)
+            new_parameter(self, *self.normalized_shape, device=device, dtype=dtype)
             if elementwise_affine
             else None
         )
@@ -113,6 +116,8 @@ class RMSNorm(_Affine):
 
 class GroupNorm(_Affine):
     """Normalise ``num_groups`` groups of the channels of each sample (Wu & He 2018)."""
+
+    _expects = "[N, {0.num_channels}, ...]"
 
     def __init__(
         self,
@@ -171,6 +176,7 @@ class _ChannelNorm(_Affine):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
+        check_sizes(self, num_features)
         tracked = track_running_stats
         mean = tensorgrad.zeros(num_features, dtype=dtype) if tracked else None
         var = tensorgrad.ones(num_features, dtype=dtype) if tracked else None
@@ -236,6 +242,7 @@ class _BatchNorm(_ChannelNorm):
 
 class BatchNorm1d(_BatchNorm):
     __doc__, dims = _BatchNorm.__doc__, (2, 3)
+    _expects = "[N, {0.num_features}] or [N, {0.num_features}, L]"
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -244,6 +251,7 @@ class BatchNorm1d(_BatchNorm):
 
 class BatchNorm2d(_BatchNorm):
     __doc__, dims = _BatchNorm.__doc__, (4,)
+    _expects = channels_first("{0.num_features}", 2, batched=True)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -252,6 +260,7 @@ class BatchNorm2d(_BatchNorm):
 
 class BatchNorm3d(_BatchNorm):
     __doc__, dims = _BatchNorm.__doc__, (5,)
+    _expects = channels_first("{0.num_features}", 3, batched=True)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -284,6 +293,11 @@ class _InstanceNorm(_ChannelNorm):
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
         whole = input.ndim == max(self.dims)
+        if self.affine and input.shape[-max(self.dims) + 1] != self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}: {self.num_features} features do not fit the input's shape "
+                f"{tuple(input.shape)}"
+            )
         y = F.instance_norm(
             input if whole else input.unsqueeze(0),
             self.running_mean,
@@ -299,6 +313,7 @@ class _InstanceNorm(_ChannelNorm):
 
 class InstanceNorm1d(_InstanceNorm):
     __doc__, dims = _InstanceNorm.__doc__, (2, 3)
+    _expects = channels_first("{0.num_features}", 1)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -307,6 +322,7 @@ class InstanceNorm1d(_InstanceNorm):
 
 class InstanceNorm2d(_InstanceNorm):
     __doc__, dims = _InstanceNorm.__doc__, (3, 4)
+    _expects = channels_first("{0.num_features}", 2)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -315,6 +331,7 @@ class InstanceNorm2d(_InstanceNorm):
 
 class InstanceNorm3d(_InstanceNorm):
     __doc__, dims = _InstanceNorm.__doc__, (4, 5)
+    _expects = channels_first("{0.num_features}", 3)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:

@@ -12,6 +12,7 @@ import tensorgrad
 from tensorgrad import Tensor
 
 from . import functional as F
+from .complaints import channels_first
 from .functional.arguments import each
 from .module import Module
 
@@ -56,6 +57,7 @@ class MaxPool1d(_MaxPool):
     last window stick out; ``return_indices`` adds the elements' positions in their channel.
     """
 
+    _expects = channels_first("C", 1)
     function = staticmethod(F.max_pool1d)
 
     @staticmethod
@@ -66,6 +68,7 @@ class MaxPool1d(_MaxPool):
 class MaxPool2d(_MaxPool):
     """:class:`MaxPool1d` over two dims."""
 
+    _expects = channels_first("C", 2)
     function = staticmethod(F.max_pool2d)
 
     @staticmethod
@@ -76,6 +79,7 @@ class MaxPool2d(_MaxPool):
 class MaxPool3d(_MaxPool):
     """:class:`MaxPool1d` over three dims."""
 
+    _expects = channels_first("C", 3)
     function = staticmethod(F.max_pool3d)
 
     @staticmethod
@@ -120,6 +124,8 @@ class AvgPool1d(_AvgPool):
     ``count_include_pad``; ``ceil_mode`` lets the last window stick out.
     """
 
+    _expects = channels_first("C", 1)
+
     def __init__(
         self,
         kernel_size: Any,
@@ -148,6 +154,7 @@ class AvgPool1d(_AvgPool):
 class AvgPool2d(_AvgPool):
     """:class:`AvgPool1d` over two dims; ``divisor_override`` divides instead of the number."""
 
+    _expects = channels_first("C", 2)
     function = staticmethod(F.avg_pool2d)
 
     @staticmethod
@@ -158,6 +165,7 @@ class AvgPool2d(_AvgPool):
 class AvgPool3d(_AvgPool):
     """:class:`AvgPool2d` over three dims."""
 
+    _expects = channels_first("C", 3)
     function = staticmethod(F.avg_pool3d)
 
     @staticmethod
@@ -200,6 +208,7 @@ class _AdaptiveMaxPool(Module):
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     """The mean of each of ``output_size`` windows that cover [n, c, length] evenly."""
 
+    _expects = channels_first("C", 1)
     function = staticmethod(F.adaptive_avg_pool1d)
 
     @staticmethod
@@ -210,6 +219,7 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """:class:`AdaptiveAvgPool1d` over two dims; None keeps a size."""
 
+    _expects = channels_first("C", 2)
     function = staticmethod(F.adaptive_avg_pool2d)
 
     @staticmethod
@@ -220,6 +230,7 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """:class:`AdaptiveAvgPool2d` over three dims."""
 
+    _expects = channels_first("C", 3)
     function = staticmethod(F.adaptive_avg_pool3d)
 
     @staticmethod
@@ -230,6 +241,7 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """The largest of each of ``output_size`` windows that cover [n, c, length] evenly."""
 
+    _expects = channels_first("C", 1)
     function = staticmethod(F.adaptive_max_pool1d)
 
     @staticmethod
@@ -240,6 +252,7 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """:class:`AdaptiveMaxPool1d` over two dims; None keeps a size."""
 
+    _expects = channels_first("C", 2)
     function = staticmethod(F.adaptive_max_pool2d)
 
     @staticmethod
@@ -250,6 +263,7 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """:class:`AdaptiveMaxPool2d` over three dims."""
 
+    _expects = channels_first("C", 3)
     function = staticmethod(F.adaptive_max_pool3d)
 
     @staticmethod

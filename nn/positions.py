@@ -39,6 +39,8 @@ def sinusoidal_positions(length: int, dim: int, dtype: Any = None) -> Tensor:
 class _Table(Module):
     """Adds a row for each position to [..., T, dim]."""
 
+    _expects = "[..., T, {0.dim}] with T at most {0.max_len}"
+
     table: Any
 
     def __init__(self, max_len: int, dim: int) -> None:
@@ -104,6 +106,8 @@ class RotaryPositions(Module):
     >>> nn.RotaryPositions(16, 8)(q).shape
     (2, 4, 10, 8)
     """
+
+    _expects = "[..., T, {0.dim}] with positions below {0.max_len}"
 
     def __init__(self, max_len: int, dim: int, base: float = 10000.0, dtype: Any = None) -> None:
         super().__init__()

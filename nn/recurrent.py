@@ -43,9 +43,9 @@ def _elman(activation: Callable[[Tensor], Tensor]) -> Callable:
 _NONLINEARITIES = {"tanh": tensorgrad.tanh, "relu": F.relu}
 
 
-def _nonlinearity(name: str) -> Callable:
+def _nonlinearity(name: str, layer: str) -> Callable:
     if name not in _NONLINEARITIES:
-        raise ValueError(f"RNN: nonlinearity must be 'tanh' or 'relu', not {name!r}")
+        raise ValueError(f"{layer}: nonlinearity must be 'tanh' or 'relu', not {name!r}")
     return _elman(_NONLINEARITIES[name])
 
 
@@ -55,6 +55,9 @@ def _nonlinearity(name: str) -> Callable:
 class _Recurrent(Module):
     """Layers of one kind of step, in one direction or both."""
 
+    _expects = (
+        "[L, N, {0.input_size}] ([N, L, {0.input_size}] with batch_first) or [L, {0.input_size}]"
+    )
     gates: int
     states = 1  # what a step hands on: h, or h and c
 
@@ -72,8 +75,11 @@ class _Recurrent(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if hidden_size < 1 or num_layers < 1:
-            raise ValueError(f"{name}: hidden_size and num_layers must be at least 1")
+        if min(input_size, hidden_size, num_layers) < 1:
+            raise ValueError(
+                f"{name}: input_size, hidden_size and num_layers must be at least 1, not "
+                f"{input_size}, {hidden_size} and {num_layers}"
+            )
         if not 0 <= dropout <= 1:
             raise ValueError(f"{name}: dropout must be a probability, not {dropout}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -91,7 +97,7 @@ class _Recurrent(Module):
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 for kind, shape in shapes.items():
-                    value = new_parameter(*shape, device=device, dtype=dtype)
+                    value = new_parameter(self, *shape, device=device, dtype=dtype)
                     self.register_parameter(f"{kind}_l{layer}{direction}", value)
         self.reset_parameters()
 
@@ -113,7 +119,8 @@ class _Recurrent(Module):
         batched = input.ndim == 3
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             order = "[N, L, I]" if self.batch_first else "[L, N, I]"
-            raise RuntimeError(
+            kind = RuntimeError if input.ndim in (2, 3) else ValueError
+            raise kind(
                 f"{type(self).__name__}: the input must be {order} or [L, I] with I = "
                 f"{self.input_size}; got shape {tuple(input.shape)}"
             )
@@ -206,7 +213,7 @@ class RNN(_Recurrent):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        _nonlinearity(nonlinearity)
+        _nonlinearity(nonlinearity, type(self).__name__)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             device, dtype,
@@ -214,7 +221,7 @@ class RNN(_Recurrent):
         self.nonlinearity = nonlinearity
 
     def _step(self) -> Callable:
-        return _nonlinearity(self.nonlinearity)
+        return _nonlinearity(self.nonlinearity, type(self).__name__)
 
     @staticmethod
     def example() -> tuple[Module, tuple]:
@@ -270,6 +277,7 @@ class GRU(_Recurrent):
 
 
 class _Cell(Module):
+    _expects = "[N, {0.input_size}] or [{0.input_size}], and states [N, {0.hidden_size}]"
     gates: int
     states = 1
 
@@ -284,10 +292,10 @@ class _Cell(Module):
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         rows = self.gates * hidden_size
-        self.weight_ih = new_parameter(rows, input_size, device=device, dtype=dtype)
-        self.weight_hh = new_parameter(rows, hidden_size, device=device, dtype=dtype)
+        self.weight_ih = new_parameter(self, rows, input_size, device=device, dtype=dtype)
+        self.weight_hh = new_parameter(self, rows, hidden_size, device=device, dtype=dtype)
         for name in ("bias_ih", "bias_hh"):
-            value = new_parameter(rows, device=device, dtype=dtype) if bias else None
+            value = new_parameter(self, rows, device=device, dtype=dtype) if bias else None
             self.register_parameter(name, value)
         bound = 1 / math.sqrt(hidden_size) if hidden_size else 0.0
         for parameter in self.parameters():
@@ -336,12 +344,12 @@ class RNNCell(_Cell):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        _nonlinearity(nonlinearity)
+        _nonlinearity(nonlinearity, type(self).__name__)
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
     def _step(self) -> Callable:
-        return _nonlinearity(self.nonlinearity)
+        return _nonlinearity(self.nonlinearity, type(self).__name__)
 
     def extra_repr(self) -> str:
         other = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"

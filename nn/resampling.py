@@ -8,6 +8,7 @@ import tensorgrad
 from tensorgrad import Tensor
 
 from . import functional as F
+from .complaints import channels_first
 from .module import Module
 
 
@@ -50,6 +51,7 @@ class _ConstantPad(_Pad):
 class ConstantPad1d(_ConstantPad):
     """``value`` around the last dim."""
 
+    _expects = channels_first("C", 1)
     dims = 1
 
     @staticmethod
@@ -60,6 +62,7 @@ class ConstantPad1d(_ConstantPad):
 class ConstantPad2d(_ConstantPad):
     """``value`` around the last two dims."""
 
+    _expects = channels_first("C", 2)
     dims = 2
 
     @staticmethod
@@ -70,6 +73,7 @@ class ConstantPad2d(_ConstantPad):
 class ConstantPad3d(_ConstantPad):
     """``value`` around the last three dims."""
 
+    _expects = channels_first("C", 3)
     dims = 3
 
     @staticmethod
@@ -80,6 +84,7 @@ class ConstantPad3d(_ConstantPad):
 class ZeroPad1d(_Pad):
     """Zeros around the last dim."""
 
+    _expects = channels_first("C", 1)
     dims = 1
 
     @staticmethod
@@ -90,6 +95,7 @@ class ZeroPad1d(_Pad):
 class ZeroPad2d(_Pad):
     """Zeros around the last two dims."""
 
+    _expects = channels_first("C", 2)
     dims = 2
 
     @staticmethod
@@ -100,6 +106,7 @@ class ZeroPad2d(_Pad):
 class ZeroPad3d(_Pad):
     """Zeros around the last three dims."""
 
+    _expects = channels_first("C", 3)
     dims = 3
 
     @staticmethod
@@ -110,6 +117,7 @@ class ZeroPad3d(_Pad):
 class ReflectionPad1d(_Pad):
     """Around the last dim what lies on the other side of the edge."""
 
+    _expects = channels_first("C", 1)
     dims, mode = 1, "reflect"
 
     @staticmethod
@@ -120,6 +128,7 @@ class ReflectionPad1d(_Pad):
 class ReflectionPad2d(_Pad):
     """Around the last two dims what lies on the other side of the edge."""
 
+    _expects = channels_first("C", 2)
     dims, mode = 2, "reflect"
 
     @staticmethod
@@ -130,6 +139,7 @@ class ReflectionPad2d(_Pad):
 class ReflectionPad3d(_Pad):
     """Around the last three dims what lies on the other side of the edge."""
 
+    _expects = channels_first("C", 3)
     dims, mode = 3, "reflect"
 
     @staticmethod
@@ -140,6 +150,7 @@ class ReflectionPad3d(_Pad):
 class ReplicationPad1d(_Pad):
     """Around the last dim the elements at the edge."""
 
+    _expects = channels_first("C", 1)
     dims, mode = 1, "replicate"
 
     @staticmethod
@@ -150,6 +161,7 @@ class ReplicationPad1d(_Pad):
 class ReplicationPad2d(_Pad):
     """Around the last two dims the elements at the edge."""
 
+    _expects = channels_first("C", 2)
     dims, mode = 2, "replicate"
 
     @staticmethod
@@ -160,6 +172,7 @@ class ReplicationPad2d(_Pad):
 class ReplicationPad3d(_Pad):
     """Around the last three dims the elements at the edge."""
 
+    _expects = channels_first("C", 3)
     dims, mode = 3, "replicate"
 
     @staticmethod
@@ -170,6 +183,7 @@ class ReplicationPad3d(_Pad):
 class CircularPad1d(_Pad):
     """Around the last dim what is at the opposite end."""
 
+    _expects = channels_first("C", 1)
     dims, mode = 1, "circular"
 
     @staticmethod
@@ -180,6 +194,7 @@ class CircularPad1d(_Pad):
 class CircularPad2d(_Pad):
     """Around the last two dims what is at the opposite end."""
 
+    _expects = channels_first("C", 2)
     dims, mode = 2, "circular"
 
     @staticmethod
@@ -190,6 +205,7 @@ class CircularPad2d(_Pad):
 class CircularPad3d(_Pad):
     """Around the last three dims what is at the opposite end."""
 
+    _expects = channels_first("C", 3)
     dims, mode = 3, "circular"
 
     @staticmethod
@@ -199,6 +215,8 @@ class CircularPad3d(_Pad):
 
 class Upsample(Module):
     """[n, c, ...] at another resolution; see :func:`nn.functional.interpolate`."""
+
+    _expects = "[N, C, L], [N, C, H, W] or [N, C, D, H, W], as the mode has it"
 
     def __init__(
         self,
@@ -234,6 +252,8 @@ class Upsample(Module):
 class UpsamplingNearest2d(Upsample):
     """:class:`Upsample` of [n, c, h, w] with mode ``"nearest"``."""
 
+    _expects = "[N, C, H, W]"
+
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="nearest")
 
@@ -245,6 +265,8 @@ class UpsamplingNearest2d(Upsample):
 class UpsamplingBilinear2d(Upsample):
     """:class:`Upsample` of [n, c, h, w] with mode ``"bilinear"`` and aligned corners."""
 
+    _expects = "[N, C, H, W]"
+
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
 
@@ -255,6 +277,8 @@ class UpsamplingBilinear2d(Upsample):
 
 class PixelShuffle(Module):
     """[..., c r², h, w] → [..., c, h r, w r]: r² channels become squares (Shi et al. 2016)."""
+
+    _expects = "[..., C, H, W] with C a multiple of {0.upscale_factor}²"
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
@@ -273,6 +297,8 @@ class PixelShuffle(Module):
 
 class PixelUnshuffle(Module):
     """The inverse of :class:`PixelShuffle`: [..., c, h r, w r] → [..., c r², h, w]."""
+
+    _expects = "[..., C, H, W] with H and W multiples of {0.downscale_factor}"
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()

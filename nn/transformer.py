@@ -26,10 +26,12 @@ from .norm import LayerNorm
 _ACTIVATIONS: dict[str, Callable] = {"relu": F.relu, "gelu": F.gelu}
 
 
-def _activation(given: str | Callable) -> Callable:
+def _activation(given: str | Callable, layer: str) -> Callable:
     if isinstance(given, str):
         if given not in _ACTIVATIONS:
-            raise RuntimeError(f"activation must be 'relu', 'gelu' or a function, not {given!r}")
+            raise RuntimeError(
+                f"{layer}: activation must be 'relu', 'gelu' or a function, not {given!r}"
+            )
         return _ACTIVATIONS[given]
     return given
 
@@ -76,7 +78,7 @@ class _Layer(Module):
             )
         for i in parts:
             self.add_module(f"dropout{i}", Dropout(dropout))
-        self.activation = _activation(activation)
+        self.activation = _activation(activation, type(self).__name__)
 
     def _add(self, x: Tensor, part: Callable[[Tensor], Tensor], i: int) -> Tensor:
         """x plus the ``i``-th part of it: normalised before the part, or after the sum."""
@@ -100,6 +102,8 @@ class TransformerEncoderLayer(_Layer):
     >>> layer(tensorgrad.randn(4, 5, 8)).shape
     (4, 5, 8)
     """
+
+    _expects = "src [S, N, E] ([N, S, E] with batch_first) or [S, E]"
 
     def __init__(
         self,
@@ -152,6 +156,8 @@ class TransformerDecoderLayer(_Layer):
     >>> layer(tensorgrad.randn(4, 5, 8), memory=tensorgrad.randn(4, 7, 8)).shape
     (4, 5, 8)
     """
+
+    _expects = "tgt [T, N, E] and memory [S, N, E] (N first with batch_first), or without N"
 
     def __init__(
         self,
@@ -217,6 +223,8 @@ class TransformerEncoder(Module):
     The last two arguments are PyTorch's and change nothing.
     """
 
+    _expects = TransformerEncoderLayer._expects
+
     def __init__(
         self,
         encoder_layer: Module,
@@ -251,6 +259,8 @@ class TransformerEncoder(Module):
 
 class TransformerDecoder(Module):
     """``num_layers`` copies of a decoder layer, and a norm if given."""
+
+    _expects = TransformerDecoderLayer._expects
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
@@ -292,6 +302,10 @@ class Transformer(Module):
     >>> model(tensorgrad.randn(7, 4, 8), tensorgrad.randn(5, 4, 8)).shape
     (5, 4, 8)
     """
+
+    _expects = (
+        "[S, N, {0.d_model}] and [T, N, {0.d_model}] (batch_first: with N in front; or without N)"
+    )
 
     def __init__(
         self,

@@ -10,6 +10,8 @@ from tensorgrad import fused as _fused
 from tensorgrad import sigmoid as sigmoid
 from tensorgrad import tanh as tanh
 
+from .arguments import check_float
+
 __all__ = [
     "relu", "relu_", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "celu_",
     "gelu", "silu", "mish", "softplus", "softsign", "sigmoid", "logsigmoid", "tanh", "hardtanh",
@@ -29,6 +31,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where it is positive, ``negative_slope`` x elsewhere."""
+    check_float(input, "leaky_relu")
     if inplace:
         return input.copy_(leaky_relu(input.clone(), negative_slope))
     return tensorgrad.where(input > 0, input, input * negative_slope)
@@ -61,6 +64,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
     (He et al. 2015.)
     """
+    check_float(input, "prelu")
     if weight.numel() != 1:
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.ndim != 1 or weight.numel() != channels:
@@ -100,6 +104,7 @@ def _elu(input: Tensor, alpha: float, width: float, scale: float) -> Tensor:
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where it is positive, alpha (exp(x) - 1) elsewhere (Clevert et al. 2015)."""
+    check_float(input, "elu")
     if inplace:
         return input.copy_(elu(input.clone(), alpha))
     return _elu(input, alpha, 1, 1)
@@ -107,6 +112,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`elu` with the scales that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    check_float(input, "selu")
     if inplace:
         return input.copy_(selu(input.clone()))
     return _elu(input, 1.6732632423543772, 1, 1.0507009873554805)
@@ -114,6 +120,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where it is positive, alpha (exp(x / alpha) - 1) elsewhere (Barron 2017)."""
+    check_float(input, "celu")
     if alpha == 0:
         raise RuntimeError("celu: alpha must not be 0, x is divided by it")
     if inplace:
@@ -126,6 +133,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x times the normal distribution function of x, or with ``"tanh"`` GPT-2's formula for it."""
+    check_float(input, "gelu")
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
     return _fused.gelu(input, approximate=approximate)
@@ -133,6 +141,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x sigmoid(x), also known as swish."""
+    check_float(input, "silu")
     if inplace:
         return input.copy_(silu(input.clone()))
     return input * tensorgrad.sigmoid(input)
@@ -140,6 +149,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x tanh(softplus(x)) (Misra 2019)."""
+    check_float(input, "mish")
     if inplace:
         return input.copy_(mish(input.clone()))
     return input * tensorgrad.tanh(softplus(input))
@@ -147,6 +157,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta; x itself where beta x is greater than ``threshold``."""
+    check_float(input, "softplus")
     scaled = input * beta if beta != 1 else input
     linear = scaled > threshold
     curved = tensorgrad.logaddexp(tensorgrad.where(linear, 0.0, scaled), 0.0)
@@ -155,6 +166,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 def logsigmoid(input: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x))), without overflow."""
+    check_float(input, "logsigmoid")
     return -tensorgrad.logaddexp(-input, 0.0)
 
 
@@ -186,6 +198,7 @@ def hardtanh(
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """x / 6 + 1/2, within [0, 1]."""
+    check_float(input, "hardsigmoid")
     if inplace:
         return input.copy_(hardsigmoid(input.clone()))
     inner = input / 6 + 0.5
@@ -194,6 +207,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x hardsigmoid(x) (Howard et al. 2019)."""
+    check_float(input, "hardswish")
     if inplace:
         return input.copy_(hardswish(input.clone()))
     inner = input * (input / 6 + 0.5)
@@ -202,11 +216,13 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x outside [-lambd, lambd], 0 inside."""
+    check_float(input, "hardshrink")
     return tensorgrad.where((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by ``lambd``, and 0 where it would pass it."""
+    check_float(input, "softshrink")
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambd must be 0 or greater, not {lambd}")
     moved = tensorgrad.where(input > lambd, input - lambd, input * 0.0)
@@ -218,6 +234,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a sigmoid(b) of the halves a and b of ``dim`` (Dauphin et al. 2016)."""
+    check_float(input, "glu")
     if not input.ndim:
         raise RuntimeError("glu: a 0-dim tensor has no halves")
     if input.shape[dim] % 2:
@@ -226,7 +243,9 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return a * tensorgrad.sigmoid(b)
 
 
-def _dim_or_implicit(input: Tensor, dim: int | None, name: str) -> int:
+def _dim_or_implicit(input: Tensor, dim: int | None, name: str, dtype: object) -> int:
+    if dtype is None:
+        check_float(input, name)
     if dim is not None:
         return dim
     warnings.warn(
@@ -239,21 +258,21 @@ def softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: object = None
 ) -> Tensor:
     """exp(x) / sum(exp(x)) along ``dim``."""
-    return tensorgrad.softmax(input, _dim_or_implicit(input, dim, "softmax"), dtype)
+    return tensorgrad.softmax(input, _dim_or_implicit(input, dim, "softmax", dtype), dtype)
 
 
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: object = None
 ) -> Tensor:
     """The logarithm of :func:`softmax`, without its cancellation."""
-    return tensorgrad.log_softmax(input, _dim_or_implicit(input, dim, "log_softmax"), dtype)
+    return tensorgrad.log_softmax(input, _dim_or_implicit(input, dim, "log_softmax", dtype), dtype)
 
 
 def softmin(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: object = None
 ) -> Tensor:
     """:func:`softmax` of -x."""
-    return tensorgrad.softmax(-input, _dim_or_implicit(input, dim, "softmin"), dtype)
+    return tensorgrad.softmax(-input, _dim_or_implicit(input, dim, "softmin", dtype), dtype)
 
 
 # --- forms that write into their input ------------------------------------------------------------

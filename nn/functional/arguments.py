@@ -19,6 +19,14 @@ def each(value: Any, dims: int, name: str, least: int = 1) -> tuple[int, ...]:
     return values
 
 
+def check_float(input: Any, name: str) -> None:
+    """Integers are refused where PyTorch refuses them, though there would be a result."""
+    if isinstance(input, Tensor) and not input.is_floating_point():
+        raise NotImplementedError(
+            f"{name}: needs a float dtype, not {input.dtype}; call .float() first"
+        )
+
+
 def batched(input: Tensor, dims: int, name: str) -> tuple[Tensor, bool]:
     """[n, c, ...] of [n, c, ...] or [c, ...], and whether the input was that already."""
     if input.ndim not in (dims + 1, dims + 2):

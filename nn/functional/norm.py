@@ -9,6 +9,8 @@ import tensorgrad
 from tensorgrad import Tensor
 from tensorgrad import fused as _fused
 
+from .arguments import check_float
+
 __all__ = ["layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm"]
 
 
@@ -73,6 +75,7 @@ def batch_norm(
     In ``training`` with the mean and variance of the batch, towards which the running ones are
     moved by ``momentum``, in place; else with the running ones.
     """
+    check_float(input, "batch_norm")
     if input.ndim < 2:
         raise RuntimeError(f"batch_norm: the input must be [n, c, ...], not {tuple(input.shape)}")
     channels = input.shape[1]

@@ -32,6 +32,10 @@ def _row_dots(a, b):
 
 
 def _linear(x, weight, bias):
+    if x.dtype is not weight.dtype and x.dtype != weight.dtype:
+        raise RuntimeError(
+            f"linear: the dtypes must be equal, got {x.dtype} and {weight.dtype}; .to() casts"
+        )
     y = x.reshape(-1, x.shape[-1]) @ weight.T
     if bias is not None:
         y += bias

@@ -9,6 +9,7 @@ import tensorgrad
 from tensorgrad import Tensor
 
 from .complaints import KINDS, complaint
+from .hooks import Hooked
 
 
 class Parameter(Tensor):
@@ -33,28 +34,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class RemovableHandle:
-    """A hook's place among others: ``remove()`` takes it out, and so does leaving a ``with``."""
-
-    def __init__(self, hooks: dict[int, Any], hook: Any, first: bool = False) -> None:
-        self.hooks, self.id = hooks, max(hooks, default=-1) + 1
-        others = dict(hooks) if first else {}
-        for key in others:
-            del hooks[key]
-        hooks[self.id] = hook
-        hooks.update(others)
-
-    def remove(self) -> None:
-        self.hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
-
-
-class Module:
+class Module(Hooked):
     """A function with parameters: assign Parameters, Modules and buffers as attributes, and
     define ``forward``.
 
@@ -72,8 +52,6 @@ class Module:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
     _transient: set[str]
-    _pre_hooks: dict[int, tuple[Callable, bool]] | None = None  # before forward, with keywords?
-    _hooks: dict[int, tuple[Callable, bool, bool]] | None = None  # after it; even if it raised?
 
     def __init__(self) -> None:
         fields = self.__dict__
@@ -86,65 +64,14 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            if self._pre_hooks or self._hooks:
-                return self._forward_with_hooks(args, kwargs)
+            if self._hooks is not None:
+                return self._hooks.call(self, args, kwargs)
             return self.forward(*args, **kwargs)
         except KINDS as error:
             explained = complaint(self, error, args, kwargs, Module.__call__.__code__)
             if explained is error:
                 raise
             raise explained from error
-
-    # --- hooks ------------------------------------------------------------------------------------
-
-    def register_forward_pre_hook(
-        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """Call ``hook(module, args)`` before ``forward``; it may return other arguments.
-
-        With ``with_kwargs`` it is called as ``hook(module, args, kwargs)`` and may return both.
-        """
-        if self._pre_hooks is None:
-            self._pre_hooks = {}
-        return RemovableHandle(self._pre_hooks, (hook, with_kwargs), prepend)
-
-    def register_forward_hook(
-        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False,
-        always_call: bool = False,
-    ) -> RemovableHandle:  # fmt: skip
-        """Call ``hook(module, args, output)`` after ``forward``; it may return another output.
-
-        With ``with_kwargs`` it is called as ``hook(module, args, kwargs, output)``; with
-        ``always_call`` also, with the output None, when ``forward`` has raised.
-        """
-        if self._hooks is None:
-            self._hooks = {}
-        return RemovableHandle(self._hooks, (hook, with_kwargs, always_call), prepend)
-
-    def _forward_with_hooks(self, args: tuple, kwargs: dict) -> Any:
-        pending = dict(self._hooks or {})
-        output = None
-        try:
-            for hook, with_kwargs in list((self._pre_hooks or {}).values()):
-                given = hook(self, args, kwargs) if with_kwargs else hook(self, args)
-                if given is not None and with_kwargs:
-                    args, kwargs = given
-                elif given is not None:
-                    args = given if isinstance(given, tuple) else (given,)
-            output = self.forward(*args, **kwargs)
-            for key, (hook, with_kwargs, _) in list(pending.items()):
-                del pending[key]
-                given = (
-                    hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
-                )
-                if given is not None:
-                    output = given
-        except BaseException:
-            for hook, with_kwargs, always in pending.values():
-                if always:
-                    _ = hook(self, args, kwargs, None) if with_kwargs else hook(self, args, None)
-            raise
-        return output
 
     # --- attributes -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ nodes and leaves have any: while it is empty, a backward pass need not look for 
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
@@ -16,16 +17,13 @@ hooked: set[ref] = set()
 _number = itertools.count().__next__
 
 
-class Table(dict):
-    """Functions by number, in the order of registration; a dict that can be referred to weakly."""
-
-
 class Hooks:
     """What waits for the gradient of one node or leaf."""
 
     def __init__(self, owner: Any) -> None:
-        self.before = Table()  # called with the gradient, which they may replace
-        self.after = Table()  # called with a leaf whose .grad is complete
+        # Called with the gradient, which they may replace; with a leaf whose .grad is complete.
+        self.before: OrderedDict[int, Callable] = OrderedDict()
+        self.after: OrderedDict[int, Callable] = OrderedDict()
         self.keepers: list[ref] = []  # results that want their gradient in .grad
         hooked.add(ref(owner, hooked.discard))
 
@@ -39,14 +37,19 @@ def hooks_of(owner: Any) -> Hooks:
 
 
 class RemovableHandle:
-    """Removes a hook from its table: by ``remove()``, or at the end of a ``with`` block."""
+    """Removes a hook from its table: by ``remove()``, or at the end of a ``with`` block.
 
-    def __init__(self, table: Table, hook: Callable) -> None:
+    The table is in the order of calls: that of registration, unless a hook wants to be ``first``.
+    """
+
+    def __init__(self, table: OrderedDict, hook: Callable, first: bool = False) -> None:
         if not callable(hook):
             raise TypeError(f"a hook must be callable, not {type(hook).__name__}")
         self.table = ref(table)
         self.id = _number()
         table[self.id] = hook
+        if first:
+            table.move_to_end(self.id, last=False)
 
     def remove(self) -> None:
         table = self.table()

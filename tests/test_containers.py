@@ -1,4 +1,4 @@
-"""The containers and the hooks of modules: the same program on tensorgrad and on PyTorch."""
+"""The containers: the same program on tensorgrad and on PyTorch."""
 
 from __future__ import annotations
 
@@ -186,52 +186,3 @@ def test_assigning_a_state_takes_its_memory_and_dtype(lib: ModuleType) -> None:
     result = net.load_state_dict({"other": state["bias"]}, strict=False)
     assert result.missing_keys == ["weight", "bias"]
     assert result.unexpected_keys == ["other"]
-
-
-# --- hooks ----------------------------------------------------------------------------------------
-
-
-def scale(lib: ModuleType) -> Any:
-    class Scale(lib.nn.Module):
-        def forward(self, x: Any, by: float = 1.0) -> Any:
-            return x * by
-
-    return Scale()
-
-
-def test_forward_hooks(lib: ModuleType) -> None:
-    """Before: other arguments. After: another output. In the order of registration."""
-    module, seen = scale(lib), []
-    x = lib.tensor(3.0)
-    module.register_forward_pre_hook(lambda m, args: seen.append((m is module, len(args))))
-    double = module.register_forward_pre_hook(lambda m, args: args[0] * 2)
-    module.register_forward_hook(lambda m, args, y: seen.append((args[0].item(), y.item())))
-    plus = module.register_forward_hook(lambda m, args, y: y + 1)
-    assert module(x).item() == 7
-    assert seen == [(True, 1), (6.0, 6.0)]
-    double.remove()
-    double.remove()
-    with plus:
-        assert module(x, by=2).item() == 7
-    assert module(x).item() == 3
-
-
-def test_hooks_with_keywords_and_in_front(lib: ModuleType) -> None:
-    module, order = scale(lib), []
-    module.register_forward_pre_hook(
-        lambda m, args, kwargs: (args, {"by": kwargs["by"] + 1}), with_kwargs=True
-    )
-    module.register_forward_hook(lambda m, args, kwargs, y: y + kwargs["by"], with_kwargs=True)
-    module.register_forward_hook(lambda m, args, y: order.append("second"))
-    module.register_forward_hook(lambda m, args, y: order.append("first"), prepend=True)
-    assert module(lib.tensor(2.0), by=3).item() == 2 * 4 + 4
-    assert order == ["first", "second"]
-
-
-def test_hooks_that_are_always_called(lib: ModuleType) -> None:
-    module, seen = scale(lib), []
-    module.register_forward_hook(lambda m, args, y: seen.append(y), always_call=True)
-    module.register_forward_hook(lambda m, args, y: seen.append("never"))
-    with pytest.raises(TypeError):
-        module("a", by=None)
-    assert seen == [None]

@@ -41,8 +41,6 @@ class IncompatibleKeys(NamedTuple):
             f"unexpected_keys={self.unexpected_keys})"
         )
 
-    __str__ = __repr__
-
 
 class Module(Hooked):
     """A function with parameters: assign Parameters, Modules and buffers as attributes, and

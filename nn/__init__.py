@@ -52,6 +52,7 @@ from .conv import (
     Unfold,
 )
 from .dropout import (
+    AlphaDropout,
     Dropout,
     Dropout1d,
     Dropout2d,
@@ -99,6 +100,7 @@ from .norm import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    LocalResponseNorm,
     RMSNorm,
 )
 from .pooling import (
@@ -123,6 +125,7 @@ from .positions import (
 )
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .resampling import (
+    ChannelShuffle,
     CircularPad1d,
     CircularPad2d,
     CircularPad3d,

@@ -78,3 +78,14 @@ class Dropout3d(_Dropout):
     @staticmethod
     def example() -> tuple[Module, tuple]:
         return Dropout3d(0.5), (tensorgrad.randn(2, 3, 2, 1, 2),)
+
+
+class AlphaDropout(_Dropout):
+    """Dropout that keeps mean 0 and variance 1, for :class:`SELU` (Klambauer et al. 2017)."""
+
+    _expects = "floats [...]"
+    function = staticmethod(F.alpha_dropout)
+
+    @staticmethod
+    def example() -> tuple[Module, tuple]:
+        return AlphaDropout(0.5), (tensorgrad.randn(4, 5),)

@@ -336,3 +336,27 @@ class InstanceNorm3d(_InstanceNorm):
     @staticmethod
     def example() -> tuple[Module, tuple]:
         return InstanceNorm3d(2), (tensorgrad.randn(1, 2, 2, 1, 2),)
+
+
+# --- over neighbouring channels -------------------------------------------------------------------
+
+
+class LocalResponseNorm(Module):
+    """Divide by the activity of ``size`` channels around; see
+    :func:`nn.functional.local_response_norm`."""
+
+    _expects = "[N, C, ...] with 3 dims or more"
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+    @staticmethod
+    def example() -> tuple[Module, tuple]:
+        return LocalResponseNorm(2, 0.5), (tensorgrad.randn(2, 4, 3),)

@@ -17,13 +17,18 @@ from . import functional as F
 from . import init
 from .factory import new_parameter
 from .module import Module
+from .utils.rnn import PackedSequence
 
 
-def _lstm(given: Tensor, h: Tensor, c: Tensor, w: Tensor, b: Tensor | None) -> tuple:
-    """One step of an LSTM (Hochreiter & Schmidhuber 1997; the forget gate of Gers et al. 2000)."""
+def _lstm(
+    given: Tensor, h: Tensor, c: Tensor, w: Tensor, b: Tensor | None, projection: Any = None
+) -> tuple:
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997; the forget gate of Gers et al. 2000),
+    whose h may be projected to fewer numbers (Sak et al. 2014)."""
     i, f, g, o = (given + F.linear(h, w, b)).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+    h = o.sigmoid() * c.tanh()
+    return (h if projection is None else F.linear(h, projection)), c
 
 
 def _gru(given: Tensor, h: Tensor, w: Tensor, b: Tensor | None) -> tuple:
@@ -56,7 +61,8 @@ class _Recurrent(Module):
     """Layers of one kind of step, in one direction or both."""
 
     _expects = (
-        "[L, N, {0.input_size}] ([N, L, {0.input_size}] with batch_first) or [L, {0.input_size}]"
+        "[L, N, {0.input_size}] ([N, L, {0.input_size}] with batch_first), [L, {0.input_size}] or "
+        "a PackedSequence"
     )
     gates: int
     states = 1  # what a step hands on: h, or h and c
@@ -70,6 +76,7 @@ class _Recurrent(Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -82,20 +89,31 @@ class _Recurrent(Module):
             )
         if not 0 <= dropout <= 1:
             raise ValueError(f"{name}: dropout must be a probability, not {dropout}")
+        if proj_size and self.states == 1:
+            raise ValueError(f"{name}: proj_size is for an LSTM only")
+        if not 0 <= proj_size < hidden_size:
+            raise ValueError(
+                f"{name}: proj_size must be less than hidden_size {hidden_size}, or 0 for none, "
+                f"not {proj_size}"
+            )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.bidirectional = bidirectional
+        self.bidirectional, self.proj_size = bidirectional, proj_size
         self._directions = ("", "_reverse") if bidirectional else ("",)
+        out = proj_size or hidden_size
+        self._widths = (out, hidden_size)[: self.states]
         rows = self.gates * hidden_size
         for layer in range(num_layers):
-            width = input_size if layer == 0 else hidden_size * len(self._directions)
+            width = input_size if layer == 0 else out * len(self._directions)
             for direction in self._directions:
                 shapes: dict[str, tuple[int, ...]] = {
                     "weight_ih": (rows, width),
-                    "weight_hh": (rows, hidden_size),
+                    "weight_hh": (rows, out),
                 }
                 if bias:
                     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+                if proj_size:
+                    shapes["weight_hr"] = (proj_size, hidden_size)
                 for kind, shape in shapes.items():
                     value = new_parameter(self, *shape, device=device, dtype=dtype)
                     self.register_parameter(f"{kind}_l{layer}{direction}", value)
@@ -110,12 +128,16 @@ class _Recurrent(Module):
     def _step(self) -> Callable:
         raise NotImplementedError
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """input [L, N, I] → (results [L, N, H], last state [layers, N, H]).
 
         With two directions the results are [L, N, 2 H] and the state [2 layers, N, H]. ``hx`` is
-        the state to begin with, by default zeros; of an LSTM, states are pairs (h, c).
+        the state to begin with, by default zeros; of an LSTM, states are pairs (h, c). Of a
+        :class:`nn.utils.rnn.PackedSequence` the results are one as well, and the last state of
+        each sequence is that at its own end.
         """
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
         batched = input.ndim == 3
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             order = "[N, L, I]" if self.batch_first else "[L, N, I]"
@@ -127,7 +149,34 @@ class _Recurrent(Module):
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = x.transpose(0, 1)
-        starts = self._starts(hx, x, batched)
+        x, states = self._layers(x, self._starts(hx, x, x.shape[1], batched))
+        if not batched:
+            x, states = x.squeeze(1), [s.squeeze(1) for s in states]
+        elif self.batch_first:
+            x = x.transpose(0, 1)
+        return x, states[0] if self.states == 1 else tuple(states)
+
+    def _packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        x, batch_sizes, order, back = input
+        if x.ndim != 2 or x.shape[1] != self.input_size:
+            raise RuntimeError(
+                f"{type(self).__name__}: the packed data must be [steps, {self.input_size}]; got "
+                f"shape {tuple(x.shape)}"
+            )
+        sizes = batch_sizes.tolist()
+        starts = self._starts(hx, x, sizes[0], True)
+        if order is not None and hx is not None:
+            starts = [s[:, order] for s in starts]
+        x, states = self._layers(x, starts, sizes)
+        if back is not None:
+            states = [s[:, back] for s in states]
+        packed = PackedSequence(x, batch_sizes, order, back)
+        return packed, states[0] if self.states == 1 else tuple(states)
+
+    def _layers(
+        self, x: Tensor, starts: list[Tensor], sizes: list[int] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """All layers: the results of the last one, and the last states of all."""
         lasts: list[tuple] = []
         for layer in range(self.num_layers):
             if layer and self.dropout:
@@ -135,25 +184,21 @@ class _Recurrent(Module):
             found = []
             for direction in self._directions:
                 start = tuple(s[len(lasts)] for s in starts)
-                results, last = self._run(x, start, f"_l{layer}{direction}", bool(direction))
+                suffix = f"_l{layer}{direction}"
+                results, last = self._run(x, start, suffix, bool(direction), sizes)
                 found.append(results)
                 lasts.append(last)
             x = found[0] if len(found) == 1 else tensorgrad.cat(found, -1)
-        states = [tensorgrad.stack(list(several)) for several in zip(*lasts)]
-        if not batched:
-            x, states = x.squeeze(1), [s.squeeze(1) for s in states]
-        elif self.batch_first:
-            x = x.transpose(0, 1)
-        return x, states[0] if self.states == 1 else tuple(states)
+        return x, [tensorgrad.stack(list(several)) for several in zip(*lasts)]
 
-    def _starts(self, hx: Any, x: Tensor, batched: bool) -> list[Tensor]:
-        """The first states, each [layers · directions, N, H]."""
-        shape = (self.num_layers * len(self._directions), x.shape[1], self.hidden_size)
+    def _starts(self, hx: Any, x: Tensor, n: int, batched: bool) -> list[Tensor]:
+        """The first states of ``n`` sequences, each [layers · directions, n, H]."""
+        count = self.num_layers * len(self._directions)
         if hx is None:
-            return [tensorgrad.zeros(*shape, dtype=x.dtype) for _ in range(self.states)]
+            return [tensorgrad.zeros(count, n, width, dtype=x.dtype) for width in self._widths]
         given = [hx] if self.states == 1 else list(hx)
-        expected = shape if batched else (shape[0], shape[2])
-        for state in given:
+        for state, width in zip(given, self._widths):
+            expected = (count, n, width) if batched else (count, width)
             if tuple(state.shape) != expected:
                 raise RuntimeError(
                     f"{type(self).__name__}: the first state must have shape {expected}, not "
@@ -161,29 +206,58 @@ class _Recurrent(Module):
                 )
         return given if batched else [state.unsqueeze(1) for state in given]
 
-    def _run(self, x: Tensor, state: tuple, suffix: str, backwards: bool) -> tuple[Tensor, tuple]:
-        """One layer in one direction: the results of all steps [L, N, H], and the last state."""
+    def _run(
+        self, x: Tensor, start: tuple, suffix: str, backwards: bool, sizes: list[int] | None
+    ) -> tuple[Tensor, tuple]:
+        """One layer in one direction: the results of all steps [L, N, H], and the last state.
+
+        With ``sizes`` x is packed, [steps, I], and so are the results.
+        """
         weights = [
             self._parameters.get(kind + suffix)
             for kind in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
         ]
-        step = self._step()
-        given = F.linear(x, weights[0], weights[1]).unbind(0)  # type: ignore[arg-type]
-        results = []
+        step, projection = self._step(), self._parameters.get(f"weight_hr{suffix}")
+        hidden = weights[2:] if projection is None else [*weights[2:], projection]
+        mapped = F.linear(x, weights[0], weights[1])  # type: ignore[arg-type]
+        given = mapped.unbind(0) if sizes is None else mapped.split(sizes)
+        results: list[Tensor] = []
+        ended: list[tuple] = []  # states of sequences that are shorter than others
+        state = tuple(s[:0] for s in start) if sizes and backwards else start
         for one in reversed(given) if backwards else given:
-            state = step(one, *state, weights[2], weights[3])
+            if sizes is not None:
+                state = _fitted(state, len(one), start, ended)
+            state = step(one, *state, *hidden)
             results.append(state[0])
-        return tensorgrad.stack(results[::-1] if backwards else results), state
+        joined = tensorgrad.stack if sizes is None else tensorgrad.cat
+        if ended:
+            state = tuple(tensorgrad.cat(several) for several in zip(state, *reversed(ended)))
+        return joined(results[::-1] if backwards else results), state
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
         for name, default in (
+            ("proj_size", 0),
             ("num_layers", 1), ("bias", True), ("batch_first", False), ("dropout", 0.0),
             ("bidirectional", False),
         ):  # fmt: skip
             if getattr(self, name) != default:
                 parts.append(f"{name}={getattr(self, name)}")
         return ", ".join(parts)
+
+
+def _fitted(state: tuple, n: int, start: tuple, ended: list[tuple]) -> tuple:
+    """The state of the ``n`` sequences that take part in a step, the longest ones.
+
+    Those that have just ended are put aside; those that begin here, on the way back, join in.
+    """
+    before = len(state[0])
+    if n < before:
+        ended.append(tuple(s[n:] for s in state))
+        return tuple(s[:n] for s in state)
+    if n > before:
+        return tuple(tensorgrad.cat([s, t[before:n]]) for s, t in zip(state, start))
+    return state
 
 
 class RNN(_Recurrent):
@@ -215,7 +289,7 @@ class RNN(_Recurrent):
     ) -> None:
         _nonlinearity(nonlinearity, type(self).__name__)
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
             device, dtype,
         )  # fmt: skip
         self.nonlinearity = nonlinearity
@@ -232,7 +306,8 @@ class LSTM(_Recurrent):
     """A network that keeps what it gates in and forgets what it gates out.
 
     i, f, g, o = the four quarters of W_ih x + b_ih + W_hh h + b_hh; c = σ(f) c + σ(i) tanh(g);
-    h = σ(o) tanh(c). Its state is the pair (h, c). ``proj_size`` is not supported.
+    h = σ(o) tanh(c). Its state is the pair (h, c). With ``proj_size`` h is
+    projected to so many numbers.
 
     >>> import nn, tensorgrad
     >>> results, (h, c) = nn.LSTM(3, 4)(tensorgrad.randn(5, 2, 3))

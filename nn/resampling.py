@@ -313,3 +313,23 @@ class PixelUnshuffle(Module):
     @staticmethod
     def example() -> tuple[Module, tuple]:
         return PixelUnshuffle(2), (tensorgrad.randn(2, 1, 2, 4),)
+
+
+class ChannelShuffle(Module):
+    """[n, c, ...] with the channels of ``groups`` groups dealt out in turns (Zhang et al. 2018)."""
+
+    _expects = "[N, C, ...] with C a multiple of {0.groups}"
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.channel_shuffle(input, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
+
+    @staticmethod
+    def example() -> tuple[Module, tuple]:
+        return ChannelShuffle(2), (tensorgrad.randn(1, 4, 2, 2),)

@@ -150,7 +150,10 @@ VALUES = expressions("""
     F.dropout(x, 0.4, False); F.dropout(x, 1.0); F.dropout(x, 0.0); F.dropout(x, 0.5, False, True);
     F.dropout(x * 1, 1.0, inplace=True); F.dropout1d(x, 1.0); F.dropout1d(a, 0.5, False);
     F.dropout2d(im, 1.0); F.dropout2d(im, 0.3, training=False); F.dropout3d(vol, 1.0);
-    F.dropout3d(vol, 0.0)
+    F.dropout3d(vol, 0.0); F.alpha_dropout(x, 1.0, True); F.alpha_dropout(x, 0.4);
+    F.alpha_dropout(x * 1, 1.0, True, True); F.local_response_norm(im, 3);
+    F.local_response_norm(s, 4, 0.5, 1.5, 2.0); F.channel_shuffle(im, 2);
+    F.channel_shuffle(vol, 1)
 
     F.conv1d(s, w1); F.conv1d(s, w1, b6, 2, 1); F.conv1d(s[0], w1, b6);
     F.conv1d(s, w1, padding='same'); F.conv1d(s, w1, padding='valid', stride=3);
@@ -305,7 +308,9 @@ ERRORS = expressions("""
     F.interpolate(im, 3, mode='linear'); F.interpolate(s, 3, mode='bilinear');
     F.interpolate(im, (3, 3, 3)); F.interpolate(im, 3, mode='best');
     F.interpolate(im, 3, align_corners=True); F.interpolate(im, 0); F.interpolate(a, 3);
-    F.pixel_shuffle(im, 3); F.pixel_unshuffle(im, 2); F.cross_entropy(l, t[:3]);
+    F.pixel_shuffle(im, 3); F.pixel_unshuffle(im, 2); F.channel_shuffle(im, 3);
+    F.channel_shuffle(h, 1); F.local_response_norm(a, 2); F.alpha_dropout(x, 1.5, True);
+    F.cross_entropy(l, t[:3]);
     F.cross_entropy(l, t + 1); F.cross_entropy(l, t - 1); F.cross_entropy(l, t, h[:2]);
     F.cross_entropy(l, l[0]); F.cross_entropy(l, q, ignore_index=1);
     F.cross_entropy(l, t, reduction='best'); F.cross_entropy(l, t, label_smoothing=1.5);

@@ -24,7 +24,7 @@ MADE = """
     InstanceNorm2d(5, affine=True, track_running_stats=True); InstanceNorm3d(5, affine=True)
     Conv1d(6, 20, 3, groups=2); Conv2d(6, 20, (3, 2)); Conv3d(4, 20, 2)
     ConvTranspose1d(20, 8, 3, groups=2); ConvTranspose2d(20, 4, (3, 2)); ConvTranspose3d(20, 4, 2)
-    RNN(9, 16); LSTM(9, 16, num_layers=2); GRU(9, 16, bidirectional=True)
+    RNN(9, 16); LSTM(9, 16, num_layers=2); LSTM(9, 16, proj_size=4); GRU(9, 16, bidirectional=True)
     RNNCell(9, 16); LSTMCell(9, 16); GRUCell(9, 16)
     MultiheadAttention(16, 2); MultiheadAttention(16, 2, add_bias_kv=True, kdim=5, vdim=9)
     MultiheadAttention(16, 2, bias=False)

@@ -40,6 +40,10 @@ INPUTS = calls("""
     InstanceNorm2d(3)(z(2,3,1,1)); InstanceNorm3d(3)(z(2,3,2))
     InstanceNorm3d(3,affine=True)(z(4,2,2,2))
 
+    LocalResponseNorm(2)(z(2,3)); LocalResponseNorm(2)(l); ChannelShuffle(2)(z(1,3,2,2))
+    ChannelShuffle(2)(z(4,2)); AlphaDropout()(l)
+    LSTM(3,4,proj_size=2)(z(5,2,3),(z(1,2,4),z(1,2,4)))
+
     Dropout()(l); Dropout1d()(z(2)); Dropout2d()(z(2)); Dropout3d()(l)
     Dropout(0.5)(i(3))
 
@@ -134,6 +138,7 @@ CONSTRUCTORS = calls("""
     Conv2d(4,2,3,2,"same"); Conv2d(4,2,3,groups=0); Conv2d(-4,2,3); Conv2d("a",2,3)
     ConvTranspose2d(4,2,3,padding_mode="reflect"); ConvTranspose1d(4,3,3,groups=2)
     TripletMarginLoss(-1); RNN(3,0); RNN(3,4,0); RNN(0,4); RNN(3,-4); RNN(3,4,nonlinearity="a")
+    LSTM(3,4,proj_size=4); LSTM(3,4,proj_size=-1); GRU(3,4,proj_size=2); AlphaDropout(2)
     LSTM(3,4,dropout=2); GRU(3,4,dropout=-1); MultiheadAttention(0,2)
     TransformerEncoderLayer(4,2,activation="x"); TransformerDecoderLayer(4,2,activation="x")
     Sequential(ReLU(),3); ModuleList([3]); ModuleDict({"a":3}); ModuleDict({1:ReLU()})
@@ -151,7 +156,7 @@ STRICTER = calls("""
 # Where the type is another than PyTorch's: its complaint is one about another mistake that follows
 # from this one, like a list without an attribute, or comes later.
 KINDS = {
-    "Dropout3d()(l)": TypeError, "GRU(3,4)(l)": TypeError,
+    "LocalResponseNorm(2)(l)": TypeError, "Dropout3d()(l)": TypeError, "GRU(3,4)(l)": TypeError,
     "RNNCell(3,4)(l)": TypeError, "BatchNorm1d(3)(l)": TypeError,
     "Tanhshrink()(l)": TypeError, "Softsign()(l)": TypeError, "Softmax(0)(l)": TypeError,
     "LogSoftmax(0)(l)": TypeError, "Softmax2d()(l)": TypeError, "GLU()(l)": TypeError,

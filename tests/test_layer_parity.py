@@ -20,7 +20,7 @@ import tensorgrad
 
 # What PyTorch says to its users: of masks that make its fast way impossible, of reductions.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*(nested_tensor|mismatched|is deprecated):UserWarning",
+    "ignore:.*(nested_tensor|mismatched|is deprecated|oneDNN):UserWarning",
     "ignore:.*(reduction|size_average|Implicit dimension|without a dim)",
 )
 
@@ -131,7 +131,7 @@ def torch_twin(torch: ModuleType, module: nn.Module, calls: dict[int, dict[str, 
 
 
 # What draws random numbers in training; the table has it with the probabilities 0 and 1.
-DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.RReLU)
+DRAWING = (nn.AlphaDropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.RReLU)
 
 
 @pytest.mark.torch

@@ -304,6 +304,19 @@ def test_dropout(p: float) -> None:
     np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
 
 
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_alpha_dropout(p: float) -> None:
+    """Of normal numbers it keeps mean and variance, in training only."""
+    x = tensorgrad.randn(40_000)
+    y = nn.AlphaDropout(p)(x)
+    assert abs(y.mean().item()) < 0.03
+    assert abs(y.std().item() - 1) < 0.03
+    values, counts = np.unique(y.numpy(), return_counts=True)
+    assert abs(counts.max() / len(x) - p) < 0.02  # those that were dropped are all alike
+    assert values[counts.argmax()] < -0.5
+    assert (nn.AlphaDropout(p).eval()(x) == x).all()
+
+
 def test_dropout_at_its_ends_and_its_generator() -> None:
     x = tensorgrad.randn(4, 5)
     assert (F.dropout(x, 0.0) == x).all()

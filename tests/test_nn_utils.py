@@ -18,7 +18,14 @@ from nn.utils import (
     parameters_to_vector,
     vector_to_parameters,
 )
-from nn.utils.rnn import pad_sequence, unpad_sequence
+from nn.utils.rnn import (
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+    unpack_sequence,
+    unpad_sequence,
+)
 from tensorgrad import tensor
 
 ORDERS = [1, 2, 2.5, 3.0, 0.5, 0, -1, math.inf, -math.inf]
@@ -210,6 +217,13 @@ def test_a_vector_that_is_too_short():
         lambda u, m: u.rnn.pad_sequence([m.zeros(2, 3), m.zeros(2)]),
         lambda u, m: u.rnn.pad_sequence([m.zeros(2)], padding_side="up"),
         lambda u, m: u.rnn.unpad_sequence(m.zeros(3, 2), m.tensor([1, 2, 3])),
+        lambda u, m: u.rnn.pack_padded_sequence(m.zeros(3, 2), [1, 2]),
+        lambda u, m: u.rnn.pack_padded_sequence(m.zeros(3, 2), [1]),
+        lambda u, m: u.rnn.pack_padded_sequence(m.zeros(3, 2), m.tensor([2, 0])),
+        lambda u, m: u.rnn.pack_sequence([m.zeros(1), m.zeros(2)]),
+        lambda u, m: u.rnn.pad_packed_sequence(
+            u.rnn.pack_padded_sequence(m.zeros(3, 2), [2, 1]), total_length=1
+        ),
     ],
 )
 def test_refuses_what_torch_refuses(torch, call):
@@ -279,3 +293,51 @@ def test_unpadding_is_that_of_torch(torch, batch_first):
     ]
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_packing():
+    """Three sequences of 2, 3 and 1 elements."""
+    padded = tensor([[1, 2, 0], [3, 4, 5], [6, 0, 0]])
+    packed = pack_padded_sequence(padded, [2, 3, 1], batch_first=True, enforce_sorted=False)
+    assert packed.data.tolist() == [3, 1, 6, 4, 2, 5]
+    assert packed.batch_sizes.tolist() == [3, 2, 1]
+    assert packed.sorted_indices.tolist() == [1, 0, 2]
+    again, lengths = pad_packed_sequence(packed, batch_first=True)
+    assert again.tolist() == padded.tolist()
+    assert lengths.tolist() == [2, 3, 1]
+    with pytest.raises(RuntimeError, match=r"from 1 to 3, not \[4, 1\]"):
+        pack_padded_sequence(tensorgrad.zeros(3, 2), [4, 1])
+    parts = [tensor([1, 2, 3]), tensor([4])]
+    assert [s.tolist() for s in unpack_sequence(pack_sequence(parts))] == [[1, 2, 3], [4]]
+
+
+PACKED = {
+    "sorted": lambda u, x: u.pack_padded_sequence(x, [4, 2, 2]),
+    "lengths as a tensor": lambda u, x: u.pack_padded_sequence(x, (x[0, :, 0] * 0 + 2).long()),
+    "batch first": lambda u, x: u.pack_padded_sequence(x, [3, 2, 1, 1], batch_first=True),
+    "in any order": lambda u, x: u.pack_padded_sequence(x, [1, 4, 2], enforce_sorted=False),
+    "sequences": lambda u, x: u.pack_sequence([x[0, :2], x[1, :1]]),
+    "sequences in any order": lambda u, x: u.pack_sequence([x[0, :1], x[1, :3]], False),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("call", PACKED.values(), ids=PACKED)
+def test_packing_is_that_of_torch(torch, call):
+    results = []
+    for m in (tensorgrad, torch):
+        rng = np.random.default_rng(0)
+        x = m.tensor(rng.standard_normal((4, 3, 2)), requires_grad=True)
+        packed = call(utils(m).rnn, x)
+        (packed.data * packed.data.detach().cos()).sum().backward()
+        found = [*packed, x.grad]
+        for batch_first in (False, True):
+            found += utils(m).rnn.pad_packed_sequence(packed, batch_first, -1.0, total_length=6)
+        found += utils(m).rnn.unpack_sequence(packed)
+        assert type(packed).__name__ == "PackedSequence"
+        assert packed.to(m.float32).data.dtype == m.float32
+        results.append([None if t is None else t.detach().numpy() for t in found])
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours is None) == (theirs is None)
+        if theirs is not None:
+            np.testing.assert_allclose(ours, theirs, strict=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layer_twins import agree, twins
+from layer_twins import agree, flat, leaves, twins
 
 import nn
 import tensorgrad
+import tensorgrad.nn
 
 RNG = np.random.default_rng(0)
 L, N, I, H = 5, 2, 3, 4
@@ -77,6 +78,57 @@ def test_a_layer_is_its_cell_step_by_step(kind):
         h = state[0] if kind == "LSTM" else state
         np.testing.assert_allclose(h.tolist(), results[t].tolist(), rtol=1e-12)
     np.testing.assert_array_equal((last[0] if kind == "LSTM" else last)[0].tolist(), h.tolist())
+
+
+PACKED = [
+    {},
+    {"num_layers": 2, "bias": False},
+    {"bidirectional": True},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True},
+]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("options", PACKED, ids=str)
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("lengths", [(5, 3, 3), (2, 5, 1), (4, 4, 4)], ids=str)
+def test_packed_sequences(torch, kind, options, lengths):
+    """Outputs, last states and all gradients, with states to begin with and without."""
+    ours, theirs = twins(torch, kind, I, H, **options)
+    assert tensorgrad.nn.utils.rnn
+    x = np.random.default_rng(1).standard_normal((5, 3, I))
+    count = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+    for hx in (None, states(count, kind, 3)):
+        found = []
+        for lib, layer in ((tensorgrad, ours), (torch, theirs)):
+            layer.zero_grad()
+            given, start = leaves(lib, x), leaves(lib, hx)
+            rnn = lib.nn.utils.rnn
+            packed = rnn.pack_padded_sequence(given, lengths, enforce_sorted=False)
+            y, last = layer(packed, start)
+            padded, sizes = rnn.pad_packed_sequence(y)
+            outputs = [padded, *(last if kind == "LSTM" else [last])]
+            sum((t * t.detach().cos()).sum() for t in outputs).backward()
+            trained = [given, *(flat(start)), *layer.parameters()]
+            found.append([*outputs, sizes, *(t.grad for t in trained)])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_a_packed_sequence_is_its_sequences(kind):
+    layer = getattr(nn, kind)(I, H, bidirectional=True).double()
+    parts = [tensorgrad.tensor(X[:n, 0]) for n in (2, 5, 1)]
+    y, last = layer(nn.utils.rnn.pack_sequence(parts, enforce_sorted=False))
+    last = last[0] if kind == "LSTM" else last
+    for i, (part, found) in enumerate(zip(parts, nn.utils.rnn.unpack_sequence(y), strict=True)):
+        alone, h = layer(part)
+        np.testing.assert_allclose(found.tolist(), alone.tolist(), rtol=1e-12)
+        np.testing.assert_allclose(
+            last[:, i].tolist(), (h[0] if kind == "LSTM" else h).tolist(), rtol=1e-12
+        )
+    with pytest.raises(RuntimeError, match=r"GRU.*\[steps, 3\].*PackedSequence|the packed data"):
+        layer(nn.utils.rnn.pack_sequence([tensorgrad.zeros(2, 4)]))
 
 
 def test_initial_values_are_uniform_within_the_bound():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorgrad
 from tensorgrad import Generator, Tensor
 
-__all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d"]
+__all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"]
 
 
 def dropout_mask(
@@ -100,3 +100,29 @@ def dropout3d(
 ) -> Tensor:
     """:func:`dropout` of whole channels of [n, c, depth, height, width] or without n."""
     return _dropout_channels(input, p, training, inplace, generator, 3, input.ndim == 5)
+
+
+def alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Dropout that keeps mean 0 and variance 1, for :func:`selu` (Klambauer et al. 2017).
+
+    What is dropped becomes the value that selu has far below 0; then all is scaled and shifted.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"alpha_dropout: p must be a probability, not {p}")
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input.mul_(0) if inplace else input * 0
+    low = -1.7580993408473766  # -alpha · scale of selu
+    keep = tensorgrad.rand(tuple(input.shape), generator=generator, dtype=input.dtype) >= p
+    scale = ((1 - p) * (1 + p * low**2)) ** -0.5
+    shift = tensorgrad.where(keep, 0.0, low * scale).to(input.dtype) - low * scale * p
+    factor = keep.to(input.dtype) * scale
+    return input.mul_(factor).add_(shift) if inplace else input * factor + shift

@@ -10,8 +10,11 @@ from tensorgrad import Tensor
 from tensorgrad import fused as _fused
 
 from .arguments import check_float
+from .resampling import pad
 
-__all__ = ["layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm"]
+__all__ = [
+    "layer_norm", "rms_norm", "batch_norm", "instance_norm", "group_norm", "local_response_norm",
+]  # fmt: skip
 
 
 def _ends_in(input: Tensor, normalized_shape: Sequence[int], name: str) -> tuple[int, ...]:
@@ -169,3 +172,24 @@ def group_norm(
     groups = input.reshape(n, num_groups, size)
     y = _fused.layer_norm(groups, None, None, eps=eps, dims=1).reshape(tuple(input.shape))
     return _affine(y, weight, bias)
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """Divide [n, c, ...] by (k + alpha · mean of the squares in ``size`` channels around)^beta.
+
+    (Krizhevsky et al. 2012.)
+    """
+    if input.ndim < 3:
+        raise ValueError(
+            f"local_response_norm: the input must be [n, c, ...] with 3 dims or more, its shape "
+            f"is {tuple(input.shape)}"
+        )
+    if size < 1:
+        raise RuntimeError(f"local_response_norm: size must be positive, not {size}")
+    channels = input.shape[1]
+    around = (0, 0) * (input.ndim - 2) + (size // 2, (size - 1) // 2)
+    squares = pad(input * input, around)
+    total = sum((squares[:, i : i + channels] for i in range(1, size)), squares[:, :channels])
+    return input / (total * (alpha / size) + k) ** beta

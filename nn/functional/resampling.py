@@ -12,7 +12,7 @@ from tensorgrad import patch as _patch
 
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
-__all__ = ["pad", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle"]
+__all__ = ["pad", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"]
 
 
 def _take(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -227,3 +227,14 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, c, h, w = input.shape
     x = input.reshape(-1, c, h // r, r, w // r, r).permute(0, 1, 3, 5, 2, 4)
     return x.reshape(*lead, c * r**2, h // r, w // r)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """[n, c, ...] with the channels of ``groups`` groups dealt out in turns (Zhang et al. 2018)."""
+    if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
+        raise RuntimeError(
+            f"channel_shuffle: the input must be [n, c, ...] with c a multiple of the {groups} "
+            f"groups, its shape is {tuple(input.shape)}"
+        )
+    n, c, *sizes = input.shape
+    return input.reshape(n, groups, c // groups, *sizes).transpose(1, 2).reshape(n, c, *sizes)

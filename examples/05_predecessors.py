@@ -37,8 +37,9 @@ import nn.functional as F
 import tensorgrad
 from gpt import data
 from gpt.config import GPTConfig
-from gpt.model import Block, sinusoidal_positions
+from gpt.model import Block
 from gpt.tokenizer import CharTokenizer
+from nn import sinusoidal_positions
 from tensorgrad import Tensor
 from tensorgrad.optim import AdamW
 from tensorgrad.optim.lr_scheduler import OneCycleLR

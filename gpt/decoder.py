@@ -27,8 +27,7 @@ KNOWN = {GPT, Block, CausalSelfAttention, nn.Linear, nn.LayerNorm, nn.Embedding,
 def can_decode(model: nn.Module) -> bool:
     """Whether ``model`` is a GPT as it was built: known layers, no hooks, no other ``forward``."""
     return all(
-        type(m) in KNOWN and "forward" not in vars(m) and not (m._hooks or m._pre_hooks)
-        for m in model.modules()
+        type(m) in KNOWN and "forward" not in vars(m) and not m._hooks for m in model.modules()
     )
 
 

@@ -21,6 +21,9 @@ class Hooks:
         self.before, self.after, self.outputs_gradients, self.gradients = tables
         self.always: set[int] = set()  # those of ``after`` that are called after an error as well
 
+    def __bool__(self) -> bool:
+        return any((self.before, self.after, self.outputs_gradients, self.gradients))
+
     def call(self, module: Any, args: tuple, kwargs: dict) -> Any:
         """``module.forward`` between its hooks."""
         pending, output = dict(self.after), None

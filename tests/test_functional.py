@@ -309,8 +309,8 @@ ERRORS = expressions("""
     F.interpolate(im, (3, 3, 3)); F.interpolate(im, 3, mode='best');
     F.interpolate(im, 3, align_corners=True); F.interpolate(im, 0); F.interpolate(a, 3);
     F.pixel_shuffle(im, 3); F.pixel_unshuffle(im, 2); F.channel_shuffle(im, 3);
-    F.channel_shuffle(h, 1); F.local_response_norm(a, 2); F.alpha_dropout(x, 1.5, True);
-    F.cross_entropy(l, t[:3]);
+    F.channel_shuffle(h, 1); F.local_response_norm(a, 2); F.layer_norm(id, (3,));
+    F.alpha_dropout(x, 1.5, True); F.cross_entropy(l, t[:3]);
     F.cross_entropy(l, t + 1); F.cross_entropy(l, t - 1); F.cross_entropy(l, t, h[:2]);
     F.cross_entropy(l, l[0]); F.cross_entropy(l, q, ignore_index=1);
     F.cross_entropy(l, t, reduction='best'); F.cross_entropy(l, t, label_smoothing=1.5);

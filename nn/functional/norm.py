@@ -34,6 +34,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise over the last dims, ``normalized_shape``, then scale and shift."""
+    check_float(input, "layer_norm")  # or a kernel would write its result into integers
     shape = _ends_in(input, normalized_shape, "layer_norm")
     return _fused.layer_norm(input, weight, bias, eps=eps, dims=len(shape))
 

@@ -231,7 +231,7 @@ def _cross_entropy_rows(logits, targets, losses, logs, ignore_index, smoothing):
         if targets[i] == ignore_index:
             losses[i] = logs[i] = t(0)
             continue
-        peak = largest(row, t(1))
+        peak = largest(row, classes, t(1))
         total, mean = t(0), t(0)
         for j in range(classes):
             total += exp(row[j] - peak)
@@ -282,12 +282,14 @@ def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing
 def _hide(row, keys, factor):
     """Keys from ``keys`` on become -inf; how many of the row are then worth looking at.
 
-    That is a multiple of what a vector register holds, for what is left over costs a loop its
-    slow end, with one element at a time. (But -inf times a factor of 0 would be nan.)
+    That is a multiple of what a turn of a vectorised loop takes, for what is left over costs its
+    slow end, one element at a time. (But -inf times a factor of 0 would be nan.)
     """
-    stop = min(row.size, (keys + 15) // 16 * 16 if factor > 0 else keys)
-    row[keys:stop] = row.dtype.type(-np.inf)
-    row[stop:] = row.dtype.type(0)
+    stop = min(row.size, (keys + 63) // 64 * 64 if factor > 0 else keys)
+    for j in range(keys, stop):
+        row[j] = row.dtype.type(-np.inf)
+    for j in range(stop, row.size):
+        row[j] = row.dtype.type(0)
     return stop
 
 
@@ -296,13 +298,12 @@ def _softmax_rows(scores, factor, queries, first, peaks, sums):
     t = scores.dtype.type
     for i in range(scores.shape[0]):
         row = scores[i]
-        if first >= 0:
-            row = row[: _hide(row, first + i % queries + 1, factor)]
-        peak = largest(row, t(factor))
+        keys = _hide(row, first + i % queries + 1, factor) if first >= 0 else row.size
+        peak = largest(row, keys, t(factor))
         if peak == t(-np.inf):
             peak = t(0)
         total = t(0)
-        for j in range(row.size):
+        for j in range(keys):
             e = exp(t(factor) * row[j] - peak)
             row[j] = e
             total += e
@@ -316,9 +317,8 @@ def _weight_rows(scores, factor, queries, first, peaks, sums):
     t = scores.dtype.type
     for i in range(scores.shape[0]):
         row, peak, total = scores[i], peaks[i], sums[i]
-        if first >= 0:
-            row = row[: _hide(row, first + i % queries + 1, factor)]
-        for j in range(row.size):
+        keys = _hide(row, first + i % queries + 1, factor) if first >= 0 else row.size
+        for j in range(keys):
             row[j] = exp(t(factor) * row[j] - peak) / total
 
 
@@ -392,19 +392,24 @@ def _updated(loop, arrays, *numbers):
 
 @jit
 def _squares(x):
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i] * x[i]
+    return total
+
+
+@jit
+def _sum_of_squares(x):
     # In the dtype of x only within a small block: in float32 a long sum loses digits.
-    sum_of_blocks = 0.0
+    total = 0.0
     for start in range(0, x.size, 4096):
-        total = x.dtype.type(0)
-        for i in range(start, min(start + 4096, x.size)):
-            total += x[i] * x[i]
-        sum_of_blocks += total
-    return sum_of_blocks
+        total += _squares(x[start : start + 4096])
+    return total
 
 
 def sum_of_squares(x):
     """Of all elements, as a float."""
-    return _squares(_flat(x))
+    return _sum_of_squares(_flat(x))
 
 
 KERNELS = {

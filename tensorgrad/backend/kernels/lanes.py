@@ -2,8 +2,8 @@
 
 A loop is several times slower where it is not vectorised, so nothing in one may call the C
 library or leave early. exp and the normal distribution are polynomials here (for float32; float64
-is for checks and takes the library's), maxima are told that order does not matter, and division by
-zero gives inf, as in NumPy, instead of a check of every element.
+is for checks and takes the library's), maxima are taken of integers, and division by zero gives
+inf, as in NumPy, instead of a check of every element.
 
 No loop is made parallel by Numba: its threads would have to fight those of the matrix products for
 the cores, and the loops would lose their vector instructions. See ``backend/threads.py``.
@@ -147,13 +147,47 @@ def _normal_cdf_of(x, bell):
     return normal_cdf32
 
 
-# --- sums and maxima of a row ---------------------------------------------------------------------
+# --- the maximum of a row -------------------------------------------------------------------------
+
+_SMALLEST, _ALL_BUT_SIGN = np.int32(-(2**31)), np.int32(2**31 - 1)
 
 
-@numba.njit(fastmath=_FREE | {"nnan"}, **_OPTIONS)
-def largest(row, scale):
-    """The maximum of scale * row; where there are nans, any number."""
-    peak = row.dtype.type(-np.inf)
-    for j in range(row.size):
-        peak = max(peak, row[j] * scale)
-    return peak
+@intrinsic
+def _bits_of_float(typing_context, x):
+    """The bits of a float32 as an int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), generate
+
+
+def largest(row, size, scale):
+    """The maximum of scale * row[:size]; -inf if that is empty, anything where there are nans."""
+    return (scale * row[:size]).max(initial=-np.inf)
+
+
+@overload(largest)
+def _largest_of(row, size, scale):
+    if row.dtype != types.float32:
+
+        def largest64(row, size, scale):
+            peak = -np.inf
+            for j in range(size):
+                peak = max(peak, row[j] * scale)
+            return peak
+
+        return largest64
+
+    def largest32(row, size, scale):
+        # LLVM vectorises maxima of integers, not of floats. The bits of floats are ordered like
+        # integers, but that negative ones have all other bits the wrong way round.
+        peak = _SMALLEST
+        for j in range(size):
+            bits = _bits_of_float(row[j] * scale)
+            peak = max(peak, bits ^ ((bits >> np.int32(31)) & _ALL_BUT_SIGN))
+        if peak == _SMALLEST:
+            return _f(-np.inf)
+        return _float_of_bits(np.int32(peak ^ ((peak >> np.int32(31)) & _ALL_BUT_SIGN)))
+
+    return largest32

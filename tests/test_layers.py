@@ -87,8 +87,23 @@ def test_layers_are_found() -> None:
     assert all(issubclass(cls, nn.Module) for cls in EXPORTED.values())
 
 
-@every_layer
-@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+STACKS = ("Transformer", "TransformerEncoder", "TransformerDecoder", "GRU", "LSTM")
+
+
+def checks() -> list:
+    """Of every layer both orders; the second of those that take long is for the long run."""
+    return [
+        pytest.param(
+            name,
+            check,
+            marks=[pytest.mark.slow] if name in STACKS and check is gradgradcheck else [],
+        )
+        for name in LAYERS
+        for check in (gradcheck, gradgradcheck)
+    ]
+
+
+@pytest.mark.parametrize(("layer", "check"), checks(), indirect=["layer"])
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients(layer: tuple[nn.Module, tuple], check: Callable, training: bool) -> None:
     """With respect to all parameters and float inputs, against finite differences.

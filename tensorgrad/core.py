@@ -51,7 +51,7 @@ class Plan:
     places)``, with the places of the formula's values in what was saved, None for all in order.
     """
 
-    __slots__ = ("keep", "steps", "keeps_values")
+    __slots__ = ("keep", "steps", "keeps_values", "facts")
 
     def __init__(self, op: Op, mask: int) -> None:
         self.keep: list[tuple[str, Any]] = []
@@ -67,6 +67,8 @@ class Plan:
         everything = list(range(len(self.keep)))
         self.steps = [(i, f, None if places == everything else places) for i, f, places in steps]
         self.keeps_values = any(what in ("input", "output") for what, _ in self.keep)
+        only_facts = all(what in ("param", "shape") for what, _ in self.keep)
+        self.facts = (None,) * len(self.keep) if only_facts else None  # their guards
 
 
 class Op:
@@ -230,8 +232,16 @@ class Op:
         self, node: Node, values: list, y: Array, extra: Any, args: Sequence, storage: Storage
     ) -> None:
         """Keep in ``node`` what its vjps name, and the storages that must not be overwritten."""
+        plan = node.plan
+        if plan.facts is not None:  # the common case of views, with nothing to guard
+            node.saved = [
+                node.params[which] if what == "param" else getattr(values[which], "shape", ())
+                for what, which in plan.keep
+            ]
+            node.guards = plan.facts
+            return
         node.saved, node.guards = saved, guards = [], []
-        for what, which in node.plan.keep:
+        for what, which in plan.keep:
             if what == "input":
                 a = args[which]
                 lies = a.storage if isinstance(a, Variable) else None

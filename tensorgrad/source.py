@@ -14,19 +14,20 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PACKAGES = tuple(os.path.join(_ROOT, name) + os.sep for name in ("tensorgrad", "nn"))
 
 
-# The files that were seen to lie outside, so that one look-up tells most callers from ours.
+# The files that were seen, so that one look-up tells most callers from ours.
 OUTSIDE: set[str] = set()
+_inside: set[str] = set()
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """The innermost frame from this one outwards that is not of tensorgrad or nn."""
     while frame is not None:
         name = frame.f_code.co_filename
-        if name in OUTSIDE:
-            return frame
-        if not name.startswith(_PACKAGES):
-            OUTSIDE.add(name)
-            return frame
+        if name not in _inside:
+            if name in OUTSIDE or not name.startswith(_PACKAGES):
+                OUTSIDE.add(name)
+                return frame
+            _inside.add(name)
         frame = frame.f_back
     return None
 

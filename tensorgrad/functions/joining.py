@@ -163,7 +163,7 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
 
 
 def _part(input: Any, dim: int, which: Any) -> Any:
-    return ops.getitem(input, (slice(None),) * dim + (which,))
+    return ops.getitem(input, index=(slice(None),) * dim + (which,))
 
 
 def narrow(input: Any, dim: int, start: Any, length: int) -> Any:

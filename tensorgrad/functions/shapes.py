@@ -30,7 +30,7 @@ def reshape(input: Any, shape: Any, *more: Any) -> Any:
     known = math.prod(s for s in sizes if s != -1)
     if (sizes.count(-1) > 1) or (known != n and (-1 not in sizes or not known or n % known)):
         raise RuntimeError(f"shape {list(sizes)} is invalid for a tensor of {n} elements")
-    return ops.reshape(input, sizes)
+    return ops.reshape(input, shape=sizes)
 
 
 def view(input: Any, size: Any, *more: Any) -> Any:
@@ -97,8 +97,10 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
 
 def transpose(input: Any, dim0: int, dim1: int) -> Any:
     """Swap two dims: a view."""
-    dims = dim_of(input, dim0), dim_of(input, dim1)
-    return ops.swapaxes(input, *dims) if input.array.ndim else ops.alias(input)
+    axis1, axis2 = dim_of(input, dim0), dim_of(input, dim1)
+    if not input.array.ndim:
+        return ops.alias(input)
+    return ops.swapaxes(input, axis1=axis1, axis2=axis2)
 
 
 def swapaxes(input: Any, axis0: int, axis1: int) -> Any:
@@ -131,7 +133,7 @@ def permute(input: Any, dims: Any, *more: Any) -> Any:
         raise RuntimeError(
             f"permute: {list(dims)} is no order of the {input.array.ndim} dims of this tensor"
         )
-    return ops.permute_dims(input, axes)
+    return ops.permute_dims(input, axes=axes)
 
 
 def movedim(input: Any, source: Any, destination: Any) -> Any:

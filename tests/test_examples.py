@@ -37,11 +37,13 @@ def load(name: str) -> ModuleType:
 
 attention = load("01_attention_by_hand")
 transformer = load("02_transformer_by_hand")
+translate = load("03_translate")  # its own tests are in test_translate.py
 predecessors = load("05_predecessors")  # its own tests are in test_predecessors.py
 
 QUICK = {
     "01_attention_by_hand": (attention, ["--samples", "50"]),
     "02_transformer_by_hand": (transformer, ["--steps", "5"]),
+    "03_translate": (translate, ["--steps", "2", "--test", "2"]),
     "05_predecessors": (
         predecessors,
         ["--steps", "2", "--width", "4", "--characters", "2000"],
@@ -50,6 +52,7 @@ QUICK = {
 PICTURES = {
     "01_attention_by_hand": ["attention", "positions", "scaling"],
     "02_transformer_by_hand": ["attention", "by_hand"],
+    "03_translate": ["alignment", "training"],
     "05_predecessors": ["how_far_back", "learning"],
 }
 TIMES = re.compile(r" +\d+\.\d m?s\b")  # no two runs take the same

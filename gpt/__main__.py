@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import checkpoint, display, tokenizer, train
+from . import checkpoint, display, folder, tokenizer, train
 from .beam import beam_search
 from .model import GPT
 from .presets import PRESETS, RunConfig
@@ -184,7 +184,7 @@ def _train(given: dict[str, Any]) -> int:
     preset, out, resume = given.pop("preset"), given.pop("out"), given.pop("resume")
     out = out or Path("runs") / (preset or "default")
     if resume:
-        config, _ = train.read_config(out)
+        config, _ = folder.read_config(out)
         if preset:  # its steps and the like are the run's by now; what is fixed has to agree
             named = {name: getattr(PRESETS[preset], name) for name in train.FIXED}
             given = {**named, "seed": config.seed, **given}
@@ -197,7 +197,7 @@ def _train(given: dict[str, Any]) -> int:
 
 
 def _sample(given: dict[str, Any]) -> int:
-    folder, num, beams = given.pop("run"), given.pop("num"), given.pop("beams")
+    out, num, beams = given.pop("run"), given.pop("num"), given.pop("beams")
     stop, show_probs = given.pop("stop"), given.pop("show_probs")
     choices: dict[str, Any] = {
         "top_p": given.pop("top_p"), "min_p": given.pop("min_p"),
@@ -214,15 +214,15 @@ def _sample(given: dict[str, Any]) -> int:
         )
     if beams is not None and num > max(beams, 1):
         raise ValueError(f"a search with {beams} beams finds as many texts at most, not {num}")
-    config, model_config = train.read_config(folder)
+    config, model_config = folder.read_config(out)
     given.setdefault("seed", secrets.randbits(32))
     config = dataclasses.replace(config, **given)
     choices |= {"temperature": config.temperature, "top_k": config.top_k}
     Sampling(**choices).check(model_config.vocab_size)
     model = GPT(model_config)
-    path = folder / train.CHECKPOINT
+    path = out / folder.CHECKPOINT
     checkpoint.restore_model(model, *checkpoint.read(path), path)
-    coder = tokenizer.load(folder / train.TOKENIZER)
+    coder = tokenizer.load(out / folder.TOKENIZER)
     prompt = train.prompt_tokens(coder, config.prompt)
     Transcript(coder, stop)  # complains about stop strings before anything is written
     rest = (model, coder, prompt, config.sample_tokens)

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Iterator
 
+from .reporting import printable
 from .text import Piece
 from .tokenizer import Tokenizer
-from .train import printable
 
 TOP = 3  # alternatives that are shown beside a piece
 

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import os
 import shlex
-import signal
 import time
-import unicodedata
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tensorgrad
-from tensorgrad import graph
 from tensorgrad.optim import AdamW, LambdaLR, clip_grad_norm_, warmup_cosine
 
-from . import checkpoint, curves, data, tokenizer
-from .config import GPTConfig
+from . import checkpoint, data, folder, reporting, tokenizer
+from .folder import CHECKPOINT, METRICS, SUMMARY, TOKENIZER
 from .generate import generate
-from .model import GPT, Block
+from .interrupts import interruptible
+from .model import GPT
 from .presets import LINE_BREAK, RunConfig
-
-CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY = (
-    "checkpoint.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "summary.json"
-)  # fmt: skip
-FILES = (CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY,
-         "loss.svg", "loss.png", "block.svg", "block.dot", "sample.txt")  # fmt: skip
 
 WINDOWS = 2000  # of the validation split, at most, for the loss at the end
 
 # What a run began with, and a checkpoint therefore holds. All other choices can change on resuming.
 FIXED = ("tokenizer", "vocab_size", "context", "width", "layers", "heads", "positions",
          "activation", "bias", "tied", "init", "seed")  # fmt: skip
-
-
-def say_at_once(line: str) -> None:
-    """Print a line that is read while the program goes on."""
-    print(line, flush=True)
 
 
 class Trainer:
@@ -71,13 +54,13 @@ class Trainer:
         config: RunConfig,
         out: Path,
         resume: bool = False,
-        say: Callable[[str], object] = say_at_once,
+        say: Callable[[str], object] = reporting.say_at_once,
         command: str = "python -m gpt train",
     ) -> None:
         self.config, self.out, self.say, self.command = config, out, say, command
         self.step, self.seconds = 0, 0.0
         if resume:
-            self._check_fixed(read_config(self.out)[0])
+            self._check_fixed(folder.read_config(self.out)[0])
             saved = checkpoint.read(self.out / CHECKPOINT)
 
         text = data.default_corpus() if config.data is None else data.read_text(config.data)
@@ -112,10 +95,12 @@ class Trainer:
             warmup_cosine(config.warmup, config.steps, floor),
             last_epoch=self.step - 1,
         )
+        record = {"run": config.to_json(), "model": self.model_config.to_json()}
         if resume:
-            self._reopen_folder()
-        else:
-            self._open_folder()
+            folder.reopen(out, record, self.step)
+            say(f"resumed {out} at step {self.step}")
+        elif kept := folder.create(out, self.tokenizer, record):
+            say(f"kept the earlier run in {out} as {kept}")
 
     def _check_fixed(self, saved: RunConfig) -> None:
         """ValueError if a choice is not the run's own that cannot change any more."""
@@ -159,75 +144,7 @@ class Trainer:
             lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay,
         )  # fmt: skip
 
-    # --- the folder -------------------------------------------------------------------------------
-
-    def _open_folder(self) -> None:
-        """Make the folder of a new run; an earlier run there is kept under another name."""
-        kept = None
-        if any((self.out / name).exists() for name in FILES):
-            kept = self._name_for_earlier_run()
-        try:
-            if kept is not None:
-                self.out.rename(kept)
-            made = not self.out.exists()
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-                tokenizer.save(self.tokenizer, self.out / TOKENIZER)
-                self._write_records([])
-            except BaseException:
-                for name in (TOKENIZER, METRICS, CONFIG):
-                    with suppress(OSError):
-                        (self.out / name).unlink()
-                if made:
-                    with suppress(OSError):
-                        self.out.rmdir()
-                if kept is not None:
-                    kept.rename(self.out)
-                raise
-        except OSError as error:
-            raise OSError(
-                f"cannot write to the folder {self.out} ({error.strerror or error}): "
-                "choose another with --out"
-            ) from None
-        if kept is not None:
-            self.say(f"kept the earlier run in {self.out} as {kept}")
-
-    def _name_for_earlier_run(self) -> Path:
-        """A free name beside the folder; ValueError if what is in the folder is not a run."""
-        try:
-            read_config(self.out)
-        except (OSError, ValueError):
-            raise ValueError(
-                f"the folder {self.out} has files that would be overwritten, and they are not of a "
-                "run: choose another with --out"
-            ) from None
-        folder = Path(os.path.normpath(self.out))
-        if Path.cwd().is_relative_to(folder.absolute().resolve()):
-            raise ValueError(
-                f"the run in {self.out} cannot be moved aside while you are in that folder: "
-                "choose another with --out"
-            )
-        n = 1
-        while (name := folder.with_name(f"{folder.name}-{n}")).exists():
-            n += 1
-        return name
-
-    def _reopen_folder(self) -> None:
-        """Go on in the folder of a run."""
-        # What was measured after the checkpoint will be measured again.
-        metrics = curves.read_metrics(self.out / METRICS)
-        self._write_records([m for m in metrics if m["step"] <= self.step])
-        self.say(f"resumed {self.out} at step {self.step}")
-
-    def _write_records(self, metrics: list[dict[str, Any]]) -> None:
-        record = {"run": self.config.to_json(), "model": self.model_config.to_json()}
-        lines = "".join(json.dumps(m) + "\n" for m in metrics)
-        checkpoint.replace(
-            {
-                self.out / METRICS: lines.encode(),
-                self.out / CONFIG: json.dumps(record, indent=2).encode() + b"\n",
-            }
-        )
+    # --- the checkpoint --------------------------------------------------------------------------
 
     def save(self) -> Path:
         """Write the checkpoint: weights, optimizer, step and all random states."""
@@ -341,7 +258,7 @@ class Trainer:
             f"{self.tokens:,} tokens of {self.characters / self.tokens:.1f} characters "
             f"({self.tokenizer.name}) from {c.data or 'the Python language reference'}"
         )
-        with _interruptible() as interrupted, _progress(self.step, c.steps) as bar:
+        with interruptible() as interrupted, reporting.progress(self.step, c.steps) as bar:
             tokens, spent = 0, 0.0
             while self.step < c.steps and not interrupted:
                 lr = self.schedule.get_last_lr()[0]
@@ -378,12 +295,7 @@ class Trainer:
             "tokens_per_second": rate,
             "seconds": self.seconds,
         }
-        path = self.out / METRICS
-        try:
-            with open(path, "a", encoding="utf-8", newline="\n") as file:
-                file.write(json.dumps(metrics) + "\n")
-        except OSError as error:
-            raise OSError(f"{path} cannot be written ({error.strerror or error})") from None
+        folder.append_metrics(self.out, metrics)
         return (
             f"step {self.step:>6,}   train loss {metrics['train_loss']:.4f}   "
             f"val loss {metrics['val_loss']:.4f}   {rate:>8,.0f} tokens/s   "
@@ -407,21 +319,12 @@ class Trainer:
         )
         summary = {"step": self.step, "val_loss": loss, "val_tokens": tokens}
         (self.out / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf-8")
-        metrics = self.out / METRICS
         title = f"{self.out.resolve().name}: {self.model.parameter_count():,} parameters"
-        written, advice = [self.out / CHECKPOINT, metrics, self.out / SUMMARY], []
-        try:
-            if curves.read_metrics(metrics):
-                written += curves.save_loss_curve(self.out, title)
-        except ImportError as missing:
-            advice.append(str(missing))
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            written.append(draw_block(self.model_config, self.out / "block.svg"))
-        advice += [str(w.message) for w in caught]
+        pictures, advice = reporting.draw(self.out, title, self.model_config)
+        written = [*(self.out / name for name in (CHECKPOINT, METRICS, SUMMARY)), *pictures]
         sample = self.sample()
         (self.out / "sample.txt").write_text(sample, encoding="utf-8")
-        self.say(f"\n{' sample ':-^80}\n{printable(sample)}\n{'-' * 80}")
+        self.say(f"\n{' sample ':-^80}\n{reporting.printable(sample)}\n{'-' * 80}")
         self.say(f"wrote {self.out}: {', '.join(p.name for p in written)}, sample.txt")
         for line in advice:
             self.say(line)
@@ -435,25 +338,6 @@ class Trainer:
         return self.tokenizer.decode([*self.prompt, *written])
 
 
-def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
-    """The choices of the run in a folder, and its model's config.
-
-    Raises:
-        FileNotFoundError: there is no run.
-        ValueError: the file is not the config of a run.
-    """
-    path = folder / CONFIG
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return RunConfig.from_json(record["run"]), GPTConfig.from_json(record["model"])
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"there is no run in {folder}: {path} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not the config of a run ({error}): restore it from a copy"
-        ) from None
-
-
 def prompt_tokens(coder: tokenizer.Tokenizer, prompt: str) -> list[int]:
     """The tokens of a prompt; if characters have no line break, the default prompt is the first."""
     try:
@@ -462,59 +346,3 @@ def prompt_tokens(coder: tokenizer.Tokenizer, prompt: str) -> list[int]:
         if prompt == LINE_BREAK:
             return [0]
         raise ValueError(f"the prompt cannot be encoded: {error}") from None
-
-
-def printable(text: str) -> str:
-    """Text without the control characters that do things to a terminal."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c
-        for c in text.replace("\r\n", "\n")
-    )
-
-
-def draw_block(config: GPTConfig, path: Path) -> Path:
-    """Draw the computation graph of one transformer block; returns the path written."""
-    block = Block(dataclasses.replace(config, dropout=0.0))
-    x = tensorgrad.zeros(1, config.context, config.width, requires_grad=True)
-    x.name = "input"
-    return Path(graph.render(graph.draw(block(x), names=block.named_parameters()), path))
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """A list that is filled by the first Ctrl-C, so that a step is never cut in half.
-
-    A second Ctrl-C interrupts at once.
-    """
-    interrupted: list[int] = []
-
-    def handler(signum: int, frame: Any) -> None:
-        interrupted.append(signum)
-        signal.signal(signal.SIGINT, previous)
-        with suppress(OSError, ValueError):  # print could be in the middle of a line; this not
-            os.write(2, b"\nstopping after this step (Ctrl-C again: at once, without saving)\n")
-
-    try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not in the main thread: nobody can press Ctrl-C here
-        yield interrupted
-        return
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _progress(done: int, total: int) -> Any:
-    """A progress bar, shown on terminals only."""
-    from tqdm import tqdm
-
-    return tqdm(
-        initial=done,
-        total=total,
-        disable=None,
-        dynamic_ncols=True,
-        leave=False,
-        desc="starting",
-        bar_format="{percentage:3.0f}% |{bar:30}| {n:,}/{total:,} steps, {remaining} left, {desc}",
-    )

@@ -24,11 +24,12 @@ from tiny_run import TEXT, TINY, contents, flags, metrics, trainer
 
 import tensorgrad
 from gpt import __main__ as command_line
-from gpt import checkpoint, curves, display, sampling, tokenizer, train
+from gpt import checkpoint, curves, display, folder, reporting, sampling, tokenizer, train
+from gpt.folder import CHECKPOINT, CONFIG, TOKENIZER
 from gpt.generate import generate
 from gpt.model import GPT
 from gpt.presets import PRESETS, RunConfig
-from gpt.train import CHECKPOINT, CONFIG, TOKENIZER, Trainer
+from gpt.train import Trainer
 
 Answer = tuple[int, str, str]
 
@@ -39,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)
     monkeypatch.setattr(curves, "save_loss_curve", lambda folder, title: [])
-    monkeypatch.setattr(train, "draw_block", lambda config, path: path)
+    monkeypatch.setattr(reporting, "draw_block", lambda config, path: path)
     return tmp_path
 
 
@@ -63,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curves, "save_loss_curve", lambda folder, title: [])
-        patch.setattr(train, "draw_block", lambda config, path: path)
+        patch.setattr(reporting, "draw_block", lambda config, path: path)
         trainer(out, steps=4).run()
     return out
 
@@ -368,7 +369,7 @@ def test_every_field_is_a_flag(here: Path, call: Callable[..., Answer]) -> None:
         flag = name.replace("_", "-")
         arguments += [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
     assert call("train", "--out", "run", *arguments)[0] == 0
-    assert train.read_config(here / "run")[0] == RunConfig(**changed)
+    assert folder.read_config(here / "run")[0] == RunConfig(**changed)
 
 
 def test_none(here: Path, call: Callable[..., Answer]) -> None:
@@ -376,7 +377,7 @@ def test_none(here: Path, call: Callable[..., Answer]) -> None:
     assert PRESETS["default"].top_k is not None
     answer = call("train", "--out", "run", *flags(data="text.txt", steps=1), "--top-k", "none")
     assert answer[0] == 0
-    assert train.read_config(here / "run")[0].top_k is None
+    assert folder.read_config(here / "run")[0].top_k is None
 
 
 def test_preset_names_the_folder(
@@ -386,14 +387,14 @@ def test_preset_names_the_folder(
     monkeypatch.setitem(PRESETS, "small", small)
     monkeypatch.setitem(PRESETS, "default", dataclasses.replace(small, seed=3))
     assert call("train", "--preset", "small", "--batch", "3")[0] == 0
-    assert train.read_config(here / "runs" / "small")[0] == dataclasses.replace(small, batch=3)
+    assert folder.read_config(here / "runs" / "small")[0] == dataclasses.replace(small, batch=3)
     assert call("train")[0] == 0
-    assert train.read_config(here / "runs" / "default")[0].seed == 3
+    assert folder.read_config(here / "runs" / "default")[0].seed == 3
     # A preset on resuming names the folder, and has to agree in what cannot change.
     again = ["train", "--preset", "small", "--resume", "--steps", "3"]
     assert_one_line(call(*again, "--seed", "9"), "seed is 1337 there and 9 here; leave")
     assert call(*again)[0] == 0
-    config = train.read_config(here / "runs" / "small")[0]
+    config = folder.read_config(here / "runs" / "small")[0]
     assert config == dataclasses.replace(small, batch=3, steps=3)
 
 
@@ -497,7 +498,7 @@ def text_of(answer: Answer) -> str:
 
 def test_choices_arrive(run: Path, call: Callable[..., Answer]) -> None:
     """Each new flag does what the library's argument of its name does."""
-    config, model_config = train.read_config(run)
+    config, model_config = folder.read_config(run)
     model = GPT(model_config)
     checkpoint.restore_model(model, *checkpoint.read(run / CHECKPOINT), run / CHECKPOINT)
     coder = tokenizer.load(run / TOKENIZER)

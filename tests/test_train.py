@@ -21,10 +21,11 @@ import pytest
 from tiny_run import TEXT, TINY, contents, metrics, trainer
 
 import tensorgrad
-from gpt import checkpoint, curves, data, tokenizer, train
+from gpt import checkpoint, curves, data, folder, reporting, tokenizer, train
 from gpt.config import GPTConfig
+from gpt.folder import CHECKPOINT, CONFIG, METRICS, SUMMARY, TOKENIZER
 from gpt.presets import PRESETS, RunConfig
-from gpt.train import CHECKPOINT, CONFIG, METRICS, SUMMARY, TOKENIZER, Trainer
+from gpt.train import Trainer
 from tensorgrad import graph
 from tensorgrad.optim import warmup_cosine
 
@@ -36,7 +37,7 @@ KEYS = ["step", "train_loss", "val_loss", "lr", "grad_norm", *TIMES]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends without pictures, which take longer than the rest."""
     monkeypatch.setattr(curves, "save_loss_curve", lambda folder, title: [])
-    monkeypatch.setattr(train, "draw_block", lambda config, path: path)
+    monkeypatch.setattr(reporting, "draw_block", lambda config, path: path)
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_the_user_is_told(straight: Path) -> None:
 
 
 def test_config_and_tokenizer_come_back(straight: Path) -> None:
-    config, model_config = train.read_config(straight)
+    config, model_config = folder.read_config(straight)
     assert config == dataclasses.replace(TINY, data=str(straight.parent / "text.txt"))
     assert model_config == config.model(len(set(TEXT)))
     assert tokenizer.load(straight / TOKENIZER).decode([0]) == "\n"
@@ -334,7 +335,7 @@ def test_the_terminal_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     trainer(tmp_path / "run", say=lines.append, steps=1).run()
     assert "\na�[2Jb\n" in "\n".join(lines)
     assert (tmp_path / "run" / "sample.txt").read_bytes() == b"a\x1b[2Jb"
-    assert train.printable("a\x1b[2J\x07b\tc\r\nd\x9be\x00é潮") == "a�[2J�b\tc\nd�e�é潮"
+    assert reporting.printable("a\x1b[2J\x07b\tc\r\nd\x9be\x00é潮") == "a�[2J�b\tc\nd�e�é潮"
 
 
 # --------------------------------------------------------------------------------------- going on
@@ -444,7 +445,7 @@ def test_more_steps_on_the_cosine(straight: Path, tmp_path: Path) -> None:
         factor = warmup_cosine(TINY.warmup, total, TINY.min_lr / TINY.lr)
         for row in rows:
             assert row["lr"] == pytest.approx(TINY.lr * factor(row["step"] - 1))
-    assert train.read_config(out)[0].steps == 12
+    assert folder.read_config(out)[0].steps == 12
 
 
 @pytest.mark.usefixtures("quick")
@@ -458,9 +459,9 @@ def test_choices_that_change_on_resuming_count(tmp_path: Path) -> None:
         assert group["weight_decay"] == decay
     run.run()
     assert metrics(out)[-1]["lr"] == pytest.approx(0.002)
-    assert train.read_config(out)[0] == run.config
+    assert folder.read_config(out)[0] == run.config
     assert run.config.beta1 == 0.5
-    assert train.read_config(out)[1].dropout == 0.0
+    assert folder.read_config(out)[1].dropout == 0.0
 
 
 @pytest.mark.usefixtures("quick")
@@ -919,6 +920,6 @@ def test_a_rate_may_be_a_whole_number() -> None:
 def test_progress_is_not_written_to_a_pipe(
     straight: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with train._progress(0, 10) as bar:
+    with reporting.progress(0, 10) as bar:
         bar.update(5)
     assert capfd.readouterr() == ("", "")

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gpt.folder import METRICS
 from gpt.presets import RunConfig
-from gpt.train import METRICS, Trainer
+from gpt.train import Trainer
 
 TEXT = "".join(f"{n} times {n} is {n * n};\n" for n in range(150))
 

@@ -1,0 +1,121 @@
+"""The folder of a run: which files it has, how it is made, kept, reopened and read."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint, curves, tokenizer
+from .config import GPTConfig
+from .presets import RunConfig
+
+CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY = (
+    "checkpoint.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "summary.json"
+)  # fmt: skip
+FILES = (CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY,
+         "loss.svg", "loss.png", "block.svg", "block.dot", "sample.txt")  # fmt: skip
+
+
+def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
+    """The choices of the run in a folder, and its model's config.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: the file is not the config of a run.
+    """
+    path = folder / CONFIG
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return RunConfig.from_json(record["run"]), GPTConfig.from_json(record["model"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"there is no run in {folder}: {path} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the config of a run ({error}): restore it from a copy"
+        ) from None
+
+
+def create(out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any]) -> Path | None:
+    """Make the folder of a new run; an earlier run there is kept, under the name returned.
+
+    Raises:
+        ValueError, OSError: that cannot be, and all is as it was.
+    """
+    kept = None
+    if any((out / name).exists() for name in FILES):
+        kept = _name_for_earlier_run(out)
+    try:
+        if kept is not None:
+            out.rename(kept)
+        made = not out.exists()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            tokenizer.save(coder, out / TOKENIZER)
+            _write_records(out, record, [])
+        except BaseException:
+            for name in (TOKENIZER, METRICS, CONFIG):
+                with suppress(OSError):
+                    (out / name).unlink()
+            if made:
+                with suppress(OSError):
+                    out.rmdir()
+            if kept is not None:
+                kept.rename(out)
+            raise
+    except OSError as error:
+        raise OSError(
+            f"cannot write to the folder {out} ({error.strerror or error}): "
+            "choose another with --out"
+        ) from None
+    return kept
+
+
+def _name_for_earlier_run(out: Path) -> Path:
+    """A free name beside the folder; ValueError if what is in the folder is not a run."""
+    try:
+        read_config(out)
+    except (OSError, ValueError):
+        raise ValueError(
+            f"the folder {out} has files that would be overwritten, and they are not of a "
+            "run: choose another with --out"
+        ) from None
+    folder = Path(os.path.normpath(out))
+    if Path.cwd().is_relative_to(folder.absolute().resolve()):
+        raise ValueError(
+            f"the run in {out} cannot be moved aside while you are in that folder: "
+            "choose another with --out"
+        )
+    n = 1
+    while (name := folder.with_name(f"{folder.name}-{n}")).exists():
+        n += 1
+    return name
+
+
+def reopen(out: Path, record: dict[str, Any], step: int) -> None:
+    """Go on in the folder of a run from a checkpoint of ``step``."""
+    # What was measured after the checkpoint will be measured again.
+    metrics = curves.read_metrics(out / METRICS)
+    _write_records(out, record, [m for m in metrics if m["step"] <= step])
+
+
+def _write_records(out: Path, record: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(m) + "\n" for m in metrics)
+    checkpoint.replace(
+        {
+            out / METRICS: lines.encode(),
+            out / CONFIG: json.dumps(record, indent=2).encode() + b"\n",
+        }
+    )
+
+
+def append_metrics(out: Path, metrics: dict[str, Any]) -> None:
+    """Add a line to the metrics."""
+    path = out / METRICS
+    try:
+        with open(path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps(metrics) + "\n")
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror or error})") from None

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import checkpoint, display, folder, tokenizer, train
 from .beam import beam_search
+from .divergence import Diverged
 from .model import GPT
 from .presets import PRESETS, RunConfig
 from .sampling import Sampling
@@ -56,6 +57,7 @@ SAMPLING_FLAGS: dict[str, dict[str, Any]] = {
              "help": "end before this text; can be repeated"},
     "beams": {"type": int, "metavar": "N",
               "help": "search for the likeliest text among N, and draw nothing"},
+    "best": {"action": "store_true", "help": "with the weights of the best validation loss"},
     "num": {"type": int, "metavar": "N", "default": 1, "help": "how many texts to write"},
     "show-probs": {"action": "store_true",
                    "help": "show how likely each piece was: in colours on a terminal, elsewhere "
@@ -193,12 +195,13 @@ def _train(given: dict[str, Any]) -> int:
     config = dataclasses.replace(config, **given)
     script = Path(sys.argv[0])
     command = f"python {script}" if script.name == "train_gpt.py" else "python -m gpt train"
-    return 0 if train.Trainer(config, out, resume, command=command).run() else 130
+    run = train.Trainer(config, out, resume, command=command)
+    return 0 if run.run() else 128 + run.stopped_by
 
 
 def _sample(given: dict[str, Any]) -> int:
     out, num, beams = given.pop("run"), given.pop("num"), given.pop("beams")
-    stop, show_probs = given.pop("stop"), given.pop("show_probs")
+    stop, show_probs, best = given.pop("stop"), given.pop("show_probs"), given.pop("best")
     choices: dict[str, Any] = {
         "top_p": given.pop("top_p"), "min_p": given.pop("min_p"),
         "repetition_penalty": given.pop("repetition_penalty"),
@@ -220,8 +223,13 @@ def _sample(given: dict[str, Any]) -> int:
     choices |= {"temperature": config.temperature, "top_k": config.top_k}
     Sampling(**choices).check(model_config.vocab_size)
     model = GPT(model_config)
-    path = out / folder.CHECKPOINT
-    checkpoint.restore_model(model, *checkpoint.read(path), path)
+    names = [folder.BEST] if best else [folder.CHECKPOINT, folder.PREVIOUS]
+    path, bad = checkpoint.restore_first(
+        [out / name for name in names],
+        lambda path: checkpoint.restore_model(model, *checkpoint.read(path), path),
+    )
+    if bad:
+        print(f"{bad}; writing with {path.name} instead", file=sys.stderr)
     coder = tokenizer.load(out / folder.TOKENIZER)
     prompt = train.prompt_tokens(coder, config.prompt)
     Transcript(coder, stop)  # complains about stop strings before anything is written
@@ -262,8 +270,9 @@ def _search(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 2: bad input or a failure, in one line on the standard error. 130: Ctrl-C. 141: nobody
-    reads the output any more.
+    0: done. 2: bad input or a failure, in one line on the standard error. 3: the training has
+    diverged, and a paragraph there says why. 130: Ctrl-C. 141: nobody reads the output any more.
+    143: SIGTERM.
     """
     if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot show is no reason to fail
         sys.stdout.reconfigure(errors="replace")
@@ -281,6 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename and error.strerror else ""
         problem, code = f"error: {where}{error.strerror or error}", 2
+    except Diverged as error:
+        problem, code = f"error: {error}", 3
     except (ValueError, RuntimeError, IndexError, OverflowError) as error:
         problem, code = f"error: {error}", 2
     print(" ".join(problem.split()), file=sys.stderr)

@@ -1,10 +1,13 @@
 """Checkpoints: what of a model, its optimizer and its run goes into a file, and comes back.
 
-``tensorgrad.save`` writes it: whole or not at all, without pickle.
+``tensorgrad.save`` writes it: whole or not at all, with a checksum, without pickle.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,27 @@ from tensorgrad.serialization import replace
 
 from .model import GPT
 
-__all__ = ["VERSION", "read", "replace", "restore_model", "restore_optimizer", "save"]
+__all__ = ["VERSION", "read", "replace", "restore_first", "restore_model", "restore_optimizer",
+           "save"]  # fmt: skip
 
 VERSION = 1
 
 
-def save(path: Path, model: GPT, optimizer: Optimizer, facts: dict[str, Any]) -> None:
-    """Write the model's config, its and the optimizer's state, and JSON-able ``facts``."""
+def save(
+    path: Path,
+    model: GPT,
+    optimizer: Optimizer,
+    facts: dict[str, Any],
+    previous: Path | None = None,
+) -> None:
+    """Write the model's config, its and the optimizer's state, and JSON-able ``facts``.
+
+    Args:
+        previous: the name that the file under ``path`` gets, once the new one is on the disk.
+
+    Raises:
+        OSError: it cannot be written; what was under ``path`` is still there.
+    """
     tensors: dict[str, dict[str, Tensor]] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for i, values in optimizer.state_dict()["state"].items():
@@ -35,7 +52,47 @@ def save(path: Path, model: GPT, optimizer: Optimizer, facts: dict[str, Any]) ->
         "facts": facts,
     }
     run = {"header": header, "model": model.state_dict(), "optimizer": tensors}
-    tensorgrad.save(run, path)
+    if previous is None or not path.exists():
+        tensorgrad.save(run, path)
+        return
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        tensorgrad.save(run, fresh)
+        os.replace(path, previous)
+        try:
+            os.replace(fresh, path)
+        except BaseException:
+            with suppress(OSError):
+                os.replace(previous, path)
+            raise
+    except BaseException as error:  # Ctrl-C included
+        with suppress(OSError):
+            fresh.unlink()
+        if isinstance(error, OSError):
+            said = f"{path} cannot be written ({error.strerror}) and is left as it was"
+            # tensorgrad.save has said so, but of the new file, which nobody else knows.
+            said = said if error.strerror else f"{error}".replace(str(fresh), str(path))
+            raise type(error)(said) from None
+        raise
+
+
+def restore_first(paths: Sequence[Path], restore: Callable[[Path], None]) -> tuple[Path, str]:
+    """Call ``restore`` with one path after the other, until one is good.
+
+    Returns that path, and what was wrong with those before it: nothing, as a rule.
+
+    Raises:
+        OSError, ValueError: none is good; it is the first one's complaint.
+    """
+    problems: list[OSError | ValueError] = []
+    for path in paths:
+        try:
+            restore(path)
+        except (OSError, ValueError) as problem:
+            problems.append(problem)
+        else:
+            return path, "; ".join(map(str, problems))
+    raise problems[0]
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

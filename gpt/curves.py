@@ -39,12 +39,7 @@ def loss_curve(metrics: list[dict[str, Any]], title: str) -> Any:
     Raises:
         ImportError: matplotlib is not installed; the sentence says how to get it.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise ImportError("the loss curve needs matplotlib: pip install matplotlib") from None
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    figure = _figure(7, 4)
     axes = figure.subplots()
     steps = [m["step"] for m in metrics]
     # Colours of Okabe & Ito, told apart in print and by colour-blind readers; a dash besides.
@@ -59,19 +54,73 @@ def loss_curve(metrics: list[dict[str, Any]], title: str) -> Any:
         )  # fmt: skip
     axes.set(xlabel="step", ylabel="cross-entropy loss (nats per token)")
     axes.set_title(title, parse_math=False)  # a folder may have dollars in its name
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    _plain(axes)
     axes.legend(frameon=False)
     return figure
 
 
-def save_loss_curve(folder: Path, title: str) -> list[Path]:
-    """Write ``loss.svg`` and ``loss.png`` from the folder's ``metrics.jsonl``."""
-    figure = loss_curve(read_metrics(folder / "metrics.jsonl"), title)
-    paths = [folder / "loss.svg", folder / "loss.png"]
+def training_curves(metrics: list[dict[str, Any]], title: str) -> Any:
+    """A Figure of learning rate, gradient norms and speed over steps; errors as above."""
+    figure = _figure(7, 9)
+    rate, norms, speed = figure.subplots(3, sharex=True, height_ratios=(2, 4, 2))
+    for axes, key, label in (
+        (rate, "lr", "learning rate"),
+        (norms, "grad_norm", "norm of the gradients"),
+        (speed, "tokens_per_second", "tokens per second"),
+    ):
+        points = [m for m in metrics if key in m]
+        axes.plot(
+            [m["step"] for m in points], [m[key] for m in points],
+            label="all", color="black", linewidth=1.8,
+        )  # fmt: skip
+        axes.set(ylabel=label)
+        _plain(axes)
+    # What an earlier version has measured has no layers.
+    layers = dict.fromkeys(layer for m in metrics for layer in m.get("grad_norms", {}))
+    blocks = [layer for layer in layers if layer.startswith("blocks.")]
+    for layer in layers:
+        points = [m for m in metrics if layer in m.get("grad_norms", {})]
+        if layer in blocks:  # from dark to light with the depth
+            shade = blocks.index(layer) / max(1, len(blocks) - 1)
+            style: dict[str, Any] = {"color": (0.0, 0.2 + 0.5 * shade, 0.5 + 0.5 * shade)}
+        else:
+            style = {"linestyle": "--"}
+        norms.plot(
+            [m["step"] for m in points], [m["grad_norms"][layer] for m in points],
+            label=layer, linewidth=1.2, **style,
+        )  # fmt: skip
+    if any(m.get("grad_norm", 0) > 0 for m in metrics):
+        norms.set_yscale("log")
+    norms.legend(frameon=False, fontsize="small", ncols=2)
+    speed.set(xlabel="step")
+    speed.set_ylim(bottom=0)
+    rate.set_title(title, parse_math=False)
+    return figure
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("the curves need matplotlib: pip install matplotlib") from None
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def _plain(axes: Any) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_curves(folder: Path, title: str) -> list[Path]:
+    """Write ``loss`` and ``training`` as svg and png from the folder's ``metrics.jsonl``."""
+    metrics = read_metrics(folder / "metrics.jsonl")
+    paths = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a folder's name may be beyond the font
-        for path in paths:
-            figure.savefig(path)
+        for name, draw in (("loss", loss_curve), ("training", training_curves)):
+            figure = draw(metrics, title)
+            for kind in ("svg", "png"):
+                paths.append(folder / f"{name}.{kind}")
+                figure.savefig(paths[-1])
     return paths

@@ -12,11 +12,15 @@ from . import checkpoint, curves, tokenizer
 from .config import GPTConfig
 from .presets import RunConfig
 
-CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY = (
-    "checkpoint.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "summary.json"
+CHECKPOINT, PREVIOUS, BEST = (
+    "checkpoint.safetensors", "previous.safetensors", "best.safetensors"
 )  # fmt: skip
-FILES = (CHECKPOINT, CONFIG, TOKENIZER, METRICS, SUMMARY,
-         "loss.svg", "loss.png", "block.svg", "block.dot", "sample.txt")  # fmt: skip
+CONFIG, TOKENIZER, METRICS, SUMMARY = (
+    "config.json", "tokenizer.json", "metrics.jsonl", "summary.json"
+)  # fmt: skip
+FILES = (CHECKPOINT, PREVIOUS, BEST, CONFIG, TOKENIZER, METRICS, SUMMARY,
+         "loss.svg", "loss.png", "training.svg", "training.png", "block.svg", "block.dot",
+         "sample.txt")  # fmt: skip
 
 
 def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
@@ -36,6 +40,13 @@ def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
         raise ValueError(
             f"{path} is not the config of a run ({error}): restore it from a copy"
         ) from None
+
+
+def read_sessions(out: Path) -> list[dict[str, Any]]:
+    """What each start and resumption of a run was made with; none if the config does not tell."""
+    record = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+    sessions = record.get("sessions", [])
+    return sessions if isinstance(sessions, list) else []
 
 
 def create(out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any]) -> Path | None:
@@ -76,7 +87,10 @@ def create(out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any]) -> Pat
 def _name_for_earlier_run(out: Path) -> Path:
     """A free name beside the folder; ValueError if what is in the folder is not a run."""
     try:
-        read_config(out)
+        if (out / CONFIG).exists():
+            read_config(out)
+        else:  # of a run that was killed while it began
+            tokenizer.load(out / TOKENIZER)
     except (OSError, ValueError):
         raise ValueError(
             f"the folder {out} has files that would be overwritten, and they are not of a "
@@ -88,8 +102,13 @@ def _name_for_earlier_run(out: Path) -> Path:
             f"the run in {out} cannot be moved aside while you are in that folder: "
             "choose another with --out"
         )
+    return _free(folder)
+
+
+def _free(path: Path) -> Path:
+    """The first of path-1, path-2, ... that is no file yet."""
     n = 1
-    while (name := folder.with_name(f"{folder.name}-{n}")).exists():
+    while (name := path.with_name(f"{path.name}-{n}")).exists():
         n += 1
     return name
 
@@ -99,6 +118,20 @@ def reopen(out: Path, record: dict[str, Any], step: int) -> None:
     # What was measured after the checkpoint will be measured again.
     metrics = curves.read_metrics(out / METRICS)
     _write_records(out, record, [m for m in metrics if m["step"] <= step])
+    for name in FILES:  # a program that was killed while it wrote has left this
+        for litter in (*out.glob(f"{name}.????????.tmp"), *out.glob(f"{name}.new*")):
+            with suppress(OSError):
+                litter.unlink()
+
+
+def set_aside(out: Path) -> Path | None:
+    """Give the last checkpoint, which is bad, another name; None if there is no such file."""
+    path = out / CHECKPOINT
+    if not path.is_file():
+        return None
+    kept = _free(path.with_name(f"{path.name}.bad"))
+    path.rename(kept)
+    return kept
 
 
 def _write_records(out: Path, record: dict[str, Any], metrics: list[dict[str, Any]]) -> None:

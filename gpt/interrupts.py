@@ -1,4 +1,4 @@
-"""Ctrl-C while a step is computed: the step is finished first."""
+"""Ctrl-C and SIGTERM while a step is computed: the step is finished first."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list that is filled by the first Ctrl-C, so that a step is never cut in half.
+    """A list that receives the first signal's number, so that a step is never cut in half.
 
-    A second Ctrl-C interrupts at once.
+    A second one does at once what it did before: Ctrl-C interrupts, SIGTERM ends the program.
     """
-    interrupted: list[int] = []
+    received: list[int] = []
+    before: dict[int, Any] = {}
 
     def handler(signum: int, frame: Any) -> None:
-        interrupted.append(signum)
-        signal.signal(signal.SIGINT, previous)
+        received.append(signum)
+        put_back()
         with suppress(OSError, ValueError):  # print could be in the middle of a line; this not
-            os.write(2, b"\nstopping after this step (Ctrl-C again: at once, without saving)\n")
+            again = f"{NAMES[signal.Signals(signum)]} again: at once, without saving"
+            os.write(2, f"\nstopping after this step ({again})\n".encode())
+
+    def put_back() -> None:
+        for signum, previous in before.items():
+            signal.signal(signum, previous)
 
     try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not in the main thread: nobody can press Ctrl-C here
-        yield interrupted
+        for signum in NAMES:
+            before[signum] = signal.signal(signum, handler)
+    except ValueError:  # not in the main thread: signals do not arrive here
+        yield received
         return
     try:
-        yield interrupted
+        yield received
     finally:
-        signal.signal(signal.SIGINT, previous)
+        put_back()

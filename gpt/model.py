@@ -12,6 +12,7 @@ from collections.abc import Callable
 import nn
 import nn.functional as F
 from tensorgrad import Tensor
+from tensorgrad.utils.checkpoint import checkpoint
 
 from .config import GPTConfig
 
@@ -71,11 +72,14 @@ class GPT(nn.Module):
     >>> tokens = tensorgrad.tensor([[1, 2, 3]])
     >>> model(tokens).shape
     (1, 3, 11)
+
+    While ``recompute`` is true, the backward pass computes each block again, of which the forward
+    pass kept its input only: the same numbers from less memory, in more time.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.recompute = config, False
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.context, config.width)
@@ -117,7 +121,7 @@ class GPT(nn.Module):
             x = x + self.positions[:T]
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x) if self.recompute else block(x)
         logits = self.output(self.norm(x))  # [B, T, V]
         if targets is None:
             return logits

@@ -55,6 +55,7 @@ class RunConfig:
     init: str = _option("gpt2", "how weights begin", choices=("gpt2", "torch"))
     # the training
     batch: int = _option(12, "sequences in a batch")
+    accumulate: int = _option(1, "batches whose gradients make one step, as one batch that large")
     steps: int = _option(1300, "optimizer steps; the cosine of the learning rate ends there")
     lr: float = _option(2e-3, "highest learning rate")
     min_lr: float = _option(2e-4, "learning rate at the end; from --lr on: a constant rate")
@@ -63,6 +64,12 @@ class RunConfig:
     beta1: float = _option(0.9, "AdamW's memory of gradients")
     beta2: float = _option(0.99, "AdamW's memory of their squares")
     clip: float = _option(1.0, "largest norm of the gradients; 0: no limit")
+    spike: float = _option(3.0, "stop at a loss this far above the mean of the last 100; 0: never")
+    patience: int = _option(0, "stop after N evaluations without a better val loss; 0: never")
+    recompute: bool = _option(
+        False, "compute each block again in the backward pass instead of keeping what is in it: "
+        "less memory, more time, the same numbers",
+    )  # fmt: skip
     seed: int = _option(1337, "seed of weights, batches, dropout and samples")
     # the reports
     eval_every: int = _option(200, "steps between evaluations, which go to metrics.jsonl")
@@ -75,13 +82,13 @@ class RunConfig:
     top_k: int | None = _option(50, "draw from the N likeliest tokens only; none: from all")
 
     def __post_init__(self) -> None:
-        for name in ("batch", "steps", "eval_every", "eval_batches", "save_every"):
+        for name in ("batch", "accumulate", "steps", "eval_every", "eval_batches", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("warmup", "seed", "sample_tokens"):
+        for name in ("warmup", "patience", "seed", "sample_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        for name in ("lr", "min_lr", "weight_decay", "clip", "temperature"):
+        for name in ("lr", "min_lr", "weight_decay", "clip", "spike", "temperature"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:  # nan is neither
                 raise ValueError(f"{name} must be a number of at least 0, not {value}")

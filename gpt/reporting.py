@@ -50,7 +50,7 @@ def draw(out: Path, title: str, config: GPTConfig) -> tuple[list[Path], list[str
     written, advice = [], []
     try:
         if curves.read_metrics(out / METRICS):
-            written += curves.save_loss_curve(out, title)
+            written += curves.save_curves(out, title)
     except ImportError as missing:
         advice.append(str(missing))
     with warnings.catch_warnings(record=True) as caught:

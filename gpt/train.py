@@ -6,7 +6,9 @@ import json
 import math
 import shlex
 import time
+import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,17 @@ import tensorgrad
 from tensorgrad.optim import AdamW, LambdaLR, clip_grad_norm_, warmup_cosine
 
 from . import checkpoint, data, folder, reporting, tokenizer
-from .folder import CHECKPOINT, METRICS, SUMMARY, TOKENIZER
+from .costs import peak_memory
+from .divergence import Diverged, first_fault, layer_norms, spoilt
+from .folder import BEST, CHECKPOINT, METRICS, PREVIOUS, SUMMARY, TOKENIZER
 from .generate import generate
 from .interrupts import interruptible
+from .label import label
 from .model import GPT
 from .presets import LINE_BREAK, RunConfig
+from .stopping import Patience, Spikes
+
+Batch = list[tuple[tensorgrad.Tensor, tensorgrad.Tensor]]
 
 WINDOWS = 2000  # of the validation split, at most, for the loss at the end
 
@@ -59,9 +67,11 @@ class Trainer:
     ) -> None:
         self.config, self.out, self.say, self.command = config, out, say, command
         self.step, self.seconds = 0, 0.0
+        self.stopped_by = 0  # the signal that ended the run before its time
+        self.patience, self.spikes = Patience(config.patience), Spikes(config.spike)
+        self.layer_norms: dict[str, float] = {}  # of the gradients, when last measured
         if resume:
             self._check_fixed(folder.read_config(self.out)[0])
-            saved = checkpoint.read(self.out / CHECKPOINT)
 
         text = data.default_corpus() if config.data is None else data.read_text(config.data)
         if resume:
@@ -84,20 +94,31 @@ class Trainer:
             "val": data.Batches(val, *shape, seed=seeds[2]),
         }
 
+        self.text_crc = self.text_then = zlib.crc32(np.asarray(ids, dtype="<u4").tobytes())
         tensorgrad.manual_seed(config.seed)
         self.model = GPT(self.model_config)
+        self.model.recompute = config.recompute
         self.optimizer = self._optimizer()
-        if resume:
-            self._restore(*saved)
+        problem = self._restore() if resume else ""
         floor = min(1.0, config.min_lr / config.lr)
         self.schedule = LambdaLR(
             self.optimizer,
             warmup_cosine(config.warmup, config.steps, floor),
             last_epoch=self.step - 1,
         )
-        record = {"run": config.to_json(), "model": self.model_config.to_json()}
+        sessions = folder.read_sessions(out) if resume else []
+        record = {
+            "run": config.to_json(),
+            "model": self.model_config.to_json(),
+            "sessions": [*sessions, {"step": self.step, **label(config.seed)}],
+        }
         if resume:
             folder.reopen(out, record, self.step)
+            if problem:
+                kept = folder.set_aside(out)
+                say(problem + (f"; the bad file is kept as {kept}" if kept else ""))
+            if self.text_then != self.text_crc:
+                say("the text is not the one that the run has learnt from until now")
             say(f"resumed {out} at step {self.step}")
         elif kept := folder.create(out, self.tokenizer, record):
             say(f"kept the earlier run in {out} as {kept}")
@@ -144,30 +165,58 @@ class Trainer:
             lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay,
         )  # fmt: skip
 
-    # --- the checkpoint --------------------------------------------------------------------------
+    # --- the checkpoints --------------------------------------------------------------------------
 
     def save(self) -> Path:
-        """Write the checkpoint: weights, optimizer, step and all random states."""
+        """Write the last checkpoint; the one before it is kept under another name."""
+        return self._save(self.out / CHECKPOINT, self.out / PREVIOUS)
+
+    def _save(self, path: Path, previous: Path | None = None) -> Path:
+        """Write a checkpoint: weights, optimizer, step and all random states.
+
+        Raises:
+            Diverged: there are weights that are not finite; the checkpoints are left as they are.
+        """
+        if spoilt(self.model):
+            where = first_fault(self.model, lambda: None)
+            raise self._diverged(self.step, "there is nothing good to save", where)
         facts = {
             "step": self.step,
             "seconds": self.seconds,
+            "text": self.text_crc,
+            "best": self.patience.state_dict(),
+            "losses": self.spikes.state_dict(),
             "random": {
                 "torch": tensorgrad.get_rng_state().tolist(),
                 "batches": self.batches.state_dict(),
                 **{k: b.state_dict() for k, b in self.eval_batches.items()},
             },
         }
-        path = self.out / CHECKPOINT
-        checkpoint.save(path, self.model, self.optimizer, facts)
+        checkpoint.save(path, self.model, self.optimizer, facts, previous)
         return path
 
-    def _restore(self, header: dict[str, Any], arrays: dict[str, Any]) -> None:
-        path = self.out / CHECKPOINT
+    def _restore(self) -> str:
+        """Go back to the last checkpoint, or to the one before it; returns what was bad, if so."""
+        paths = [self.out / CHECKPOINT, self.out / PREVIOUS]
+        path, problem = checkpoint.restore_first(paths, self._restore_from)
+        if self.config.steps < self.step:
+            raise ValueError(
+                f"the run in {self.out} has done {self.step} steps already: "
+                f"give --steps {self.step} or more"
+            )
+        return f"{problem}; going on from {path.name} instead" if problem else ""
+
+    def _restore_from(self, path: Path) -> None:
+        header, arrays = checkpoint.read(path)
         checkpoint.restore_model(self.model, header, arrays, path)
         try:
             checkpoint.restore_optimizer(self.optimizer, header, arrays)
             facts = header["facts"]
             self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
+            self.text_then = facts.get("text", self.text_crc)
+            if "best" in facts:
+                self.patience.load_state_dict(facts["best"])
+            self.spikes.load_state_dict(facts.get("losses", []))
             state = tensorgrad.tensor(facts["random"]["torch"], dtype=tensorgrad.uint8)
             tensorgrad.set_rng_state(state)
             self.batches.load_state_dict(facts["random"]["batches"])
@@ -175,57 +224,111 @@ class Trainer:
                 batches.load_state_dict(facts["random"][name])
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): restore it from a copy") from None
-        if self.config.steps < self.step:
-            raise ValueError(
-                f"the run in {self.out} has done {self.step} steps already: "
-                f"give --steps {self.step} or more"
-            )
 
     # --- the work ---------------------------------------------------------------------------------
 
     # A run that diverges is noticed by its loss, and not by NumPy's warnings on the way there.
     @np.errstate(all="ignore")
     def train_step(self) -> tuple[float, float]:
-        """One batch, one update; returns the loss and the gradients' norm before clipping.
+        """One update; returns the loss and the gradients' norm before clipping.
 
         Raises:
-            RuntimeError: one of them is not finite; the weights are those before the step.
+            Diverged: one of them is not finite, or the loss has jumped; the weights are those
+                before the step.
         """
         self.model.train()
-        x, y = (tensorgrad.from_numpy(a) for a in self.batches.next())
-        loss = self.model(x, y)
-        loss.backward()
+        batch = [self._tensors(self.batches.next()) for _ in range(self.config.accumulate)]
+        random = tensorgrad.get_rng_state()
+        loss = self._backward(batch)
+        if self._is_measured(self.step + 1):
+            self.layer_norms = layer_norms(self.model.named_parameters())
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf))
-        value = loss.item()
-        self._check_finite(value, norm)
+        self._check_step(loss, norm, batch, random)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
         self.step += 1
-        return value, norm
+        return loss, norm
 
-    def _check_finite(self, *values: float) -> None:
-        if not all(map(math.isfinite, values)):
-            kept = self.out / CHECKPOINT
-            raise RuntimeError(
-                f"the training has diverged after {self.step} steps (the loss is {values[0]}): "
-                "try a lower --lr or a longer --warmup"
-                + (f"; the last checkpoint, {kept}, is kept" if kept.exists() else "")
+    def _backward(self, batch: Batch) -> float:
+        """Add the gradients of the mean loss over all of ``batch``; returns that loss."""
+        total = 0.0
+        for x, y in batch:
+            loss = self.model(x, y)
+            total += loss.item()
+            (loss if len(batch) == 1 else loss / len(batch)).backward()
+        return total / len(batch)
+
+    @staticmethod
+    def _tensors(arrays: Any) -> tuple[tensorgrad.Tensor, tensorgrad.Tensor]:
+        x, y = (tensorgrad.from_numpy(a) for a in arrays)
+        return x, y
+
+    def _is_measured(self, step: int) -> bool:
+        """Whether the metrics get a line after this step."""
+        return step % self.config.eval_every == 0 or step in (1, self.config.steps)
+
+    def _check_step(self, loss: float, norm: float, batch: Batch, random: Any) -> None:
+        """Diverged if the loss or the norm of the gradients is not finite, or the loss jumps."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            for p in self.model.parameters():
+                p.grad = None
+            tensorgrad.set_rng_state(random)  # the same dropout
+            where = first_fault(self.model, lambda: self._backward(batch))
+            what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradients are too big"
+            raise self._diverged(self.step + 1, what, where)
+        if (usual := self.spikes.above(loss)) is not None:
+            norms = layer_norms(self.model.named_parameters())  # clipped, by one factor for all
+            layer = max(norms, key=lambda name: norms[name])
+            scale = norm / (math.sqrt(sum(n * n for n in norms.values())) or 1.0)
+            before = self.layer_norms.get(layer)
+            raise self._diverged(
+                self.step + 1,
+                f"the loss is {loss:.3f} and was {usual:.3f} on average lately",
+                f"the largest gradient is that of the layer {layer}, of norm "
+                f"{norms[layer] * scale:.3g}"
+                + (f" (when last measured: {before:.3g})" if before else ""),
+                ", or --spike 0 to go on through it",
             )
+
+    def _diverged(self, step: int, what: str, where: str, remedy: str = "") -> Diverged:
+        """One paragraph: what was seen, where it came from, what is kept, how to go on."""
+        kept = self.out / CHECKPOINT
+        lr = self.optimizer.param_groups[0]["lr"]
+        again = f"{self.command} --resume --out {shlex.quote(str(self.out))} --lr {lr / 4:.1g}"
+        return Diverged(
+            f"the training has diverged in step {step}: {what}"
+            + (f"; {where}" if where else "; no single operation gives nan or inf")
+            + f". The learning rate is {lr:.3g}: try a lower --lr, a longer --warmup, a smaller "
+            f"--clip{remedy}. "
+            + (
+                f"The last good checkpoint, {kept}, is kept; to go on from it: {again}"
+                if kept.exists()
+                else "There is no checkpoint yet: begin again"
+            )
+        )
 
     @np.errstate(all="ignore")
     def evaluate(self) -> dict[str, float]:
-        """The mean loss on fresh random batches of each split, without dropout."""
+        """The mean loss on fresh random batches of each split, without dropout.
+
+        Raises:
+            Diverged: one of them is not finite.
+        """
         self.model.eval()
         losses = {}
-        with tensorgrad.no_grad():
-            for split, batches in self.eval_batches.items():
-                total = 0.0
-                for _ in range(self.config.eval_batches):
-                    x, y = (tensorgrad.from_numpy(a) for a in batches.next())
-                    total += self.model(x, y).item()
-                losses[f"{split}_loss"] = total / self.config.eval_batches
-        self._check_finite(*losses.values())
+        for split, batches in self.eval_batches.items():
+            total = 0.0
+            for _ in range(self.config.eval_batches):
+                x, y = self._tensors(batches.next())
+                with tensorgrad.no_grad():
+                    loss = self.model(x, y).item()
+                if not math.isfinite(loss):
+                    where = first_fault(self.model, partial(self.model, x, y))
+                    what = f"in the evaluation after it the loss is {loss}"
+                    raise self._diverged(self.step, what, where)
+                total += loss
+            losses[f"{split}_loss"] = total / self.config.eval_batches
         return losses
 
     @np.errstate(all="ignore")
@@ -245,11 +348,14 @@ class Trainer:
         return total / len(x), x.size
 
     def run(self) -> bool:
-        """Train to the last step and write everything; False if the user interrupted it.
+        """Train to the last step and write everything; False if a signal (``stopped_by``) ended it.
 
         Seconds and tokens per second are of the training steps alone: forward pass, backward pass
         and update, without evaluations, checkpoints and start. A rate is the mean since the
         previous line of the metrics.
+
+        Raises:
+            Diverged: one paragraph that says why; the last good checkpoint is kept.
         """
         c, m = self.config, self.model_config
         self.say(
@@ -258,19 +364,21 @@ class Trainer:
             f"{self.tokens:,} tokens of {self.characters / self.tokens:.1f} characters "
             f"({self.tokenizer.name}) from {c.data or 'the Python language reference'}"
         )
-        with interruptible() as interrupted, reporting.progress(self.step, c.steps) as bar:
+        if c.recompute:
+            self.say(self._memory_saved())
+        with interruptible() as received, reporting.progress(self.step, c.steps) as bar:
             tokens, spent = 0, 0.0
-            while self.step < c.steps and not interrupted:
+            while self.step < c.steps and not received and not self.patience.exhausted:
                 lr = self.schedule.get_last_lr()[0]
                 started = time.perf_counter()
                 loss, norm = self.train_step()
                 elapsed = time.perf_counter() - started
                 self.seconds += elapsed
                 spent += elapsed
-                tokens += c.batch * c.context
+                tokens += c.batch * c.accumulate * c.context
                 bar.set_description_str(f"loss {loss:.3f}, {tokens / spent:,.0f} tokens/s", False)
                 bar.update(1)
-                if self.step % c.eval_every == 0 or self.step in (1, c.steps):
+                if self._is_measured(self.step):
                     line = self._measure(lr, norm, tokens / spent)
                     tokens, spent = 0, 0.0
                     with bar.external_write_mode():
@@ -278,7 +386,8 @@ class Trainer:
                 if self.step % c.save_every == 0 and self.step < c.steps:
                     self.save()
         path = self.save()
-        if interrupted:
+        if received:
+            self.stopped_by = received[0]
             self.say(f"stopped after step {self.step:,} of {c.steps:,}; saved {path}")
             self.say(f"to go on: {self.command} --resume --out {shlex.quote(str(self.out))}")
             return False
@@ -287,19 +396,31 @@ class Trainer:
 
     def _measure(self, lr: float, norm: float, rate: float) -> str:
         """Evaluate, add a line to the metrics, and return one for the user."""
-        metrics = {
+        metrics: dict[str, Any] = {
             "step": self.step,
             **self.evaluate(),
             "lr": lr,
             "grad_norm": norm,
+            "grad_norms": self.layer_norms,
             "tokens_per_second": rate,
             "seconds": self.seconds,
         }
         folder.append_metrics(self.out, metrics)
+        if self.patience.better(self.step, metrics["val_loss"]):
+            self._save(self.out / BEST)
         return (
             f"step {self.step:>6,}   train loss {metrics['train_loss']:.4f}   "
             f"val loss {metrics['val_loss']:.4f}   {rate:>8,.0f} tokens/s   "
             f"{self.seconds:>5.0f} s"
+        )
+
+    def _memory_saved(self) -> str:
+        """What --recompute saves, measured."""
+        size = self.config.batch
+        less, more = (peak_memory(self.model, size, on) / 2**20 for on in (True, False))
+        return (
+            f"recompute: a batch takes {less:,.1f} MiB beside the weights, without it {more:,.1f} "
+            f"MiB: {1 - less / more:.0%} saved (peaks measured with tracemalloc)"
         )
 
     def _say_or_save(self, line: str) -> None:
@@ -317,11 +438,23 @@ class Trainer:
             f"validation loss {loss:.4f} over {tokens:,} tokens "
             f"(in the lines above: over {self.config.eval_batches} random batches)"
         )
-        summary = {"step": self.step, "val_loss": loss, "val_tokens": tokens}
-        (self.out / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf-8")
+        best = {"step": self.patience.step, "val_loss": self.patience.loss}
+        if self.patience.exhausted:
+            self.say(
+                f"stopped early after step {self.step:,}: the {self.patience.since} evaluations "
+                f"since step {best['step']:,} found no better loss than {best['val_loss']:.4f}; "
+                f"its weights are in {self.out / BEST}"
+            )
+        summary = {
+            "step": self.step, "val_loss": loss, "val_tokens": tokens, "best": best,
+            **label(self.config.seed),
+        }  # fmt: skip
+        text = json.dumps(summary, indent=2) + "\n"
+        (self.out / SUMMARY).write_text(text, encoding="utf-8")
         title = f"{self.out.resolve().name}: {self.model.parameter_count():,} parameters"
         pictures, advice = reporting.draw(self.out, title, self.model_config)
-        written = [*(self.out / name for name in (CHECKPOINT, METRICS, SUMMARY)), *pictures]
+        names = (CHECKPOINT, PREVIOUS, BEST, METRICS, SUMMARY)
+        written = [*(self.out / name for name in names if (self.out / name).exists()), *pictures]
         sample = self.sample()
         (self.out / "sample.txt").write_text(sample, encoding="utf-8")
         self.say(f"\n{' sample ':-^80}\n{reporting.printable(sample)}\n{'-' * 80}")

@@ -19,9 +19,10 @@ def check_result(node: Node, result: Any, values: Sequence, params: dict) -> Non
     operands = list(_named(node, enumerate(values)))
     kind = _fault(result, [v for _, v in operands] + list(params.values()))
     if kind:
-        raise RuntimeError(
+        raise _complaint(
+            node,
             f"the forward pass of {node.op.name} gives {kind}, at {node.source}: "
-            f"{_described(operands)}; result: {_facts(result)}"
+            f"{_described(operands)}; result: {_facts(result)}",
         )
 
 
@@ -33,10 +34,18 @@ def check_gradients(node: Node, g: Any, saved: Sequence, gradients: Iterable) ->
         if kind:
             ((argument, _),) = _named(node, [(i, gradient)])
             known = [("gradient of the result", g), *node.op.kept(node, saved)]
-            raise RuntimeError(
+            raise _complaint(
+                node,
                 f"the backward pass of {node.op.name} gives {kind} in the gradient of its argument "
-                f"{argument!r}, recorded at {node.source}: {_described(known)}"
+                f"{argument!r}, recorded at {node.source}: {_described(known)}",
             )
+
+
+def _complaint(node: Node, text: str) -> RuntimeError:
+    """An error that knows the number of the operation, in the order in which they were recorded."""
+    error = RuntimeError(text)
+    error.number = node.seq  # type: ignore[attr-defined]
+    return error
 
 
 def _named(node: Node, values: Iterable[tuple[int, Any]]) -> Iterator[Named]:

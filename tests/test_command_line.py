@@ -25,7 +25,7 @@ from tiny_run import TEXT, TINY, contents, flags, metrics, trainer
 import tensorgrad
 from gpt import __main__ as command_line
 from gpt import checkpoint, curves, display, folder, reporting, sampling, tokenizer, train
-from gpt.folder import CHECKPOINT, CONFIG, TOKENIZER
+from gpt.folder import CHECKPOINT, CONFIG, PREVIOUS, TOKENIZER
 from gpt.generate import generate
 from gpt.model import GPT
 from gpt.presets import PRESETS, RunConfig
@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with a text in it; runs end without their pictures, which take longer."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)
-    monkeypatch.setattr(curves, "save_loss_curve", lambda folder, title: [])
+    monkeypatch.setattr(curves, "save_curves", lambda folder, title: [])
     monkeypatch.setattr(reporting, "draw_block", lambda config, path: path)
     return tmp_path
 
@@ -63,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of 4 steps."""
     out = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curves, "save_loss_curve", lambda folder, title: [])
+        patch.setattr(curves, "save_curves", lambda folder, title: [])
         patch.setattr(reporting, "draw_block", lambda config, path: path)
         trainer(out, steps=4).run()
     return out
@@ -256,6 +256,7 @@ def test_damaged_run(
 ) -> None:
     """Nothing of what is left of the run is touched."""
     spoil(run / name)
+    (run / PREVIOUS).unlink()
     before = contents(here)
     assert_one_line(call(*words(command)), complaint)
     assert contents(here) == before
@@ -355,9 +356,10 @@ def test_every_field_is_a_flag(here: Path, call: Callable[..., Answer]) -> None:
     changed: dict[str, Any] = {
         "data": "text.txt", "tokenizer": "bpe", "vocab_size": 260, "context": 4, "width": 8,
         "layers": 2, "heads": 2, "positions": "sinusoidal", "activation": "relu", "bias": False,
-        "tied": False, "dropout": 0.3, "init": "torch", "batch": 3, "steps": 2, "lr": 0.25,
-        "min_lr": 0.125, "warmup": 1, "weight_decay": 0.5, "beta1": 0.75, "beta2": 0.875,
-        "clip": 2.0, "seed": 4, "eval_every": 3, "eval_batches": 1, "save_every": 5,
+        "tied": False, "dropout": 0.3, "init": "torch", "batch": 3, "accumulate": 2,
+        "steps": 2, "lr": 0.25, "min_lr": 0.125, "warmup": 1, "weight_decay": 0.5, "beta1": 0.75,
+        "beta2": 0.875, "clip": 2.0, "spike": 9.0, "patience": 5, "recompute": True, "seed": 4,
+        "eval_every": 3, "eval_batches": 1, "save_every": 5,
         "prompt": "é", "sample_tokens": 6, "temperature": 1.5, "top_k": 7,
     }  # fmt: skip
     assert list(changed) == [field.name for field in dataclasses.fields(RunConfig)]
@@ -367,7 +369,10 @@ def test_every_field_is_a_flag(here: Path, call: Callable[..., Answer]) -> None:
     arguments = []
     for name, value in changed.items():
         flag = name.replace("_", "-")
-        arguments += [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            arguments += [f"--{flag}", str(value)]
     assert call("train", "--out", "run", *arguments)[0] == 0
     assert folder.read_config(here / "run")[0] == RunConfig(**changed)
 
@@ -406,7 +411,7 @@ def test_train_and_resume(here: Path, call: Callable[..., Answer]) -> None:
     tiny = flags(data="text.txt", steps=4, warmup=0, min_lr=TINY.lr)
     code, out, err = call("train", "--out", "run", *tiny)
     assert (code, err) == (0, "")
-    assert "wrote run: checkpoint.safetensors, metrics.jsonl" in out
+    assert "wrote run: checkpoint.safetensors, previous.safetensors, best.safetensors," in out
     code, out, err = call("train", "--out", "run", "--resume", "--steps", "8")
     assert (code, err) == (0, "")
     assert out.startswith("resumed run at step 4\n")
@@ -420,14 +425,20 @@ def test_train_and_resume(here: Path, call: Callable[..., Answer]) -> None:
 def test_divergence_is_one_line(here: Path, call: Callable[..., Answer]) -> None:
     """And no warnings of NumPy's before it."""
     spoilt = flags(data="text.txt", lr=1e6, warmup=0, clip=0.0)
-    assert_one_line(call("train", "--out", "run", *spoilt), "diverged after . steps .* lower --lr")
+    answer = call("train", "--out", "run", *spoilt)
+    assert_one_line(answer, r"diverged in step \d: .* gives (nan|inf), at .* lower --lr", code=3)
 
 
 def test_how_to_go_on(
     here: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command is the one that the user has; Ctrl-C ends with the exit code 130."""
-    monkeypatch.setattr(Trainer, "run", lambda self: self.say(f"go on: {self.command}"))
+
+    def stop(self: Trainer) -> None:
+        self.stopped_by = signal.SIGINT
+        self.say(f"go on: {self.command}")
+
+    monkeypatch.setattr(Trainer, "run", stop)
     for script, command in (
         ("examples/train_gpt.py", "python examples/train_gpt.py"),
         ("gpt/__main__.py", "python -m gpt train"),

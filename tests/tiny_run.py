@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpt.folder import METRICS
+import numpy as np
+
+from gpt import checkpoint
+from gpt.folder import BEST, CHECKPOINT, METRICS
 from gpt.presets import RunConfig
 from gpt.train import Trainer
 
@@ -51,3 +54,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file in a folder and below it."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+TIMES = ("tokens_per_second", "seconds")
+
+
+def state(out: Path, name: str = CHECKPOINT) -> dict[str, Any]:
+    """All that a checkpoint holds, but the time that it took."""
+    header, arrays = checkpoint.read(out / name)
+    del header["facts"]["seconds"]
+    return {"header": header, **arrays}
+
+
+def assert_same_run(out: Path, reference: Path) -> None:
+    """To the bit: metrics, last checkpoint and best one."""
+    assert metrics(out, but=TIMES) == metrics(reference, but=TIMES)
+    for name in (CHECKPOINT, BEST):
+        np.testing.assert_equal(state(out, name), state(reference, name))

@@ -1,4 +1,4 @@
-"""The command line: ``python -m gpt train`` and ``python -m gpt sample``."""
+"""The command line: ``python -m gpt train``, ``sample`` and ``info``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import checkpoint, display, folder, tokenizer, train
+from . import checkpoint, costs, display, folder, settings, tokenizer, train
 from .beam import beam_search
 from .divergence import Diverged
 from .model import GPT
@@ -117,6 +117,15 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(_flag(f.name), dest=f.name, default=argparse.SUPPRESS, **extra)
 
 
+def _add_starting_points(parser: argparse.ArgumentParser) -> None:
+    """The flags that choose many things at once."""
+    parser.add_argument("--preset", choices=PRESETS, help="named settings, see below [default]")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML file of choices, `width = 64` and the "
+        "like; flags go before it, and it before the preset"
+    )  # fmt: skip
+
+
 def _presets() -> Iterator[str]:
     """Each preset as the flags that would make it of the default one."""
     default = PRESETS["default"]
@@ -140,18 +149,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m gpt", description="Train a small GPT on a text, and write with it."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{train,sample}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{train,sample,info}")
     run = commands.add_parser(
         "train",
         help="train a model",
-        usage="%(prog)s [--preset NAME] [--out DIR] [--resume] [FLAG ...]",
+        usage="%(prog)s [--preset NAME] [--config FILE] [--out DIR]\n       [--resume] [FLAG ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train a GPT. Without arguments: on the Python language reference that every\n"
         "Python carries, in about three minutes on two cores.\n\n"
         "In brackets: the values of the preset `default`.",
         epilog="presets:\n" + "\n".join(_presets()),
     )
-    run.add_argument("--preset", choices=PRESETS, help="named settings, see below [default]")
+    _add_starting_points(run)
     run.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the run [runs/PRESET]; one that is "
         "there already is kept under another name"
@@ -179,11 +188,46 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
     for name, extra in SAMPLING_FLAGS.items():
         write.add_argument(f"--{name}", **extra)
+    about = commands.add_parser(
+        "info",
+        help="tell what a model would cost, or a run's does",
+        usage="%(prog)s [DIR] [--preset NAME] [--config FILE] [FLAG ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Tell a model's parameters, its operations per token and its memory in\n"
+        "training: of the run in DIR, or of one with these choices.",
+    )
+    about.add_argument("run", type=Path, metavar="DIR", nargs="?", help="folder of a run")
+    _add_starting_points(about)
+    _add_flags(about)
     return parser
 
 
+def _choices(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The preset, and what the file of choices and the flags say; the flags go before."""
+    preset, file = given.pop("preset"), given.pop("config")
+    given = {**(settings.read(file) if file else {}), **given}
+    named = given.pop("preset", None)
+    return preset or named, given
+
+
+def _info(given: dict[str, Any]) -> int:
+    out = given.pop("run")
+    preset, given = _choices(given)
+    if out:
+        if preset or given:
+            raise ValueError("info tells of a run or of choices: leave out the one or the other")
+        config, model_config = folder.read_config(out)
+    else:
+        config = dataclasses.replace(PRESETS[preset or "default"], **given)
+        model_config = config.model(train.vocabulary(config))
+    for line in costs.described(GPT(model_config), config.batch, config.recompute):
+        print(line)
+    return 0
+
+
 def _train(given: dict[str, Any]) -> int:
-    preset, out, resume = given.pop("preset"), given.pop("out"), given.pop("resume")
+    out, resume = given.pop("out"), given.pop("resume")
+    preset, given = _choices(given)
     out = out or Path("runs") / (preset or "default")
     if resume:
         config, _ = folder.read_config(out)
@@ -278,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     given = vars(_parser().parse_args(argv))
     try:
-        return {"train": _train, "sample": _sample}[given.pop("command")](given)
+        return {"train": _train, "sample": _sample, "info": _info}[given.pop("command")](given)
     except BrokenPipeError:
         return 141
     except KeyboardInterrupt:

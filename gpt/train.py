@@ -471,6 +471,20 @@ class Trainer:
         return self.tokenizer.decode([*self.prompt, *written])
 
 
+def vocabulary(config: RunConfig) -> int:
+    """How many tokens the model of a run will have, as far as that is known without its text.
+
+    Of bpe it is what is asked for: of a short text it may learn fewer. Of an encoding of tiktoken
+    it is what is asked for, too: the text may need more.
+    """
+    if config.tokenizer == "bpe":
+        return 1024 if config.vocab_size is None else config.vocab_size
+    if config.tokenizer != "char" and config.vocab_size is not None:
+        return config.vocab_size
+    text = data.default_corpus() if config.data is None else data.read_text(config.data)
+    return tokenizer.build(config.tokenizer, text, 0).n_vocab
+
+
 def prompt_tokens(coder: tokenizer.Tokenizer, prompt: str) -> list[int]:
     """The tokens of a prompt; if characters have no line break, the default prompt is the first."""
     try:

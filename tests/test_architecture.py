@@ -90,11 +90,15 @@ HOMES = {
     "regex": ("gpt",),
     "safetensors": ("tensorgrad.serialization",),
     "tqdm": ("gpt",),
+    "tomli": ("gpt",),
+    "tomllib": ("gpt",),  # the same; Python 3.10 does not know that it is Python's
     "matplotlib": ("gpt", "examples"),
 }
 # Each of these is imported in one file of the packages, so that doing without it is a decision
 # made in one place. An example stands by itself, and may import what it draws with.
-IN_ONE_FILE = ("tiktoken", "safetensors", "graphviz", "tqdm", "matplotlib", "pygraphviz")
+IN_ONE_FILE = (
+    "tiktoken", "safetensors", "graphviz", "tqdm", "matplotlib", "pygraphviz", "tomli"
+)  # fmt: skip
 
 LONGEST = 600  # lines; beyond that a file is more than one thing
 

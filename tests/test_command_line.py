@@ -25,7 +25,7 @@ from tiny_run import TEXT, TINY, contents, flags, metrics, trainer
 import tensorgrad
 from gpt import __main__ as command_line
 from gpt import checkpoint, curves, display, folder, reporting, sampling, tokenizer, train
-from gpt.folder import CHECKPOINT, CONFIG, PREVIOUS, TOKENIZER
+from gpt.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, TOKENIZER
 from gpt.generate import generate
 from gpt.model import GPT
 from gpt.presets import PRESETS, RunConfig
@@ -91,6 +91,12 @@ FILES = {
     "binary.txt": b"abc\0def",
     "latin.txt": b"caf\xe9 " * 100,
     "image.txt": b"\x89PNG\r\n\x1a\n\xff\xfe",
+    "bad.toml": b"width = 3\nwidth = = 4\n",
+    "typo.toml": b"widht = 3\n",
+    "strange.toml": b"xyzzy = 3\n",
+    "type.toml": b"steps = 'many'\n",
+    "range.toml": b"dropout = 2.0\n",
+    "preset.toml": b"preset = 'big'\n",
 }
 
 BAD_TRAINING = {
@@ -143,6 +149,18 @@ BAD_TRAINING = {
     "resume another width": ("--resume --width 32", "width is 16 there and 32 here"),
     "resume other heads": ("--resume --heads 4", "heads is 2 there and 4 here"),
     "resume with fewer steps": ("--resume --steps 3", "has done 4 steps already"),
+    "no batches in a step": ("--accumulate 0", "accumulate must be at least 1, not 0"),
+    "negative patience": ("--patience -1", "patience must not be negative, not -1"),
+    "a negative spike": ("--spike -1", r"spike must be a number of at least 0, not -1\.0"),
+    "no such choices": ("--config absent.toml", r"there is no file absent\.toml: name a TOML"),
+    "a folder for choices": ("--config .", "there is no file .: name a TOML file"),
+    "choices that are no TOML": ("--config bad.toml", r"bad\.toml is not TOML: .*line 2"),
+    "choices in Latin-1": ("--config latin.txt", r"latin\.txt is not UTF-8 \(byte 3\)"),
+    "an unknown choice": ("--config typo.toml", r"typo\.toml: .* 'widht'; do you mean width\?"),
+    "a strange choice": ("--config strange.toml", "no choice 'xyzzy'; train --help lists"),
+    "a choice of another type": ("--config type.toml", r"type\.toml: steps is 'many', which is"),
+    "a choice out of range": ("--config range.toml", r"range\.toml: dropout must be in \[0, 1\)"),
+    "a preset that there is not": ("--config preset.toml", r"preset\.toml: .* preset 'big', but d"),
     "resume another preset": ("--resume --preset textbook", "width is 16 there and 64 here"),
 }
 
@@ -204,6 +222,15 @@ BAD_SAMPLING = {
         "draws nothing: leave out --seed, --top-p",
     ),
     "a word for a number": ("sample run --tokens many", "--tokens: invalid int value: 'many'"),
+    "no best weights": (
+        "sample run --best --tokens 3 --prompt 3",
+        "there is no checkpoint run/best",
+    ),
+    "info of no run": ("info absent", "there is no run in absent"),
+    "info of a run and choices": ("info run --width 8", "leave out the one or the other"),
+    "info of what cannot be": ("info --heads 3", "3 heads do not divide the width 128"),
+    "info of no text": ("info --tokenizer char --data absent.txt", r"there is no file absent\.txt"),
+    "info of no file": ("info --config absent.toml", r"there is no file absent\.toml"),
     "no command": ("", "the following arguments are required: "),
     "no such command": ("write", "invalid choice: 'write'"),
 }
@@ -213,6 +240,8 @@ BAD_SAMPLING = {
 def test_bad_input_to_sample(
     given: str, complaint: str, run: Path, here: Path, call: Callable[..., Answer]
 ) -> None:
+    if "--best" in given:
+        (run / BEST).unlink()
     before = contents(here)
     answer = call(*words(given))
     assert_one_line(answer, complaint)
@@ -319,7 +348,7 @@ def test_a_token_out_of_range(run: Path, call: Callable[..., Answer]) -> None:
 # -------------------------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["info"]])
 def test_help(command: list[str], call: Callable[..., Answer]) -> None:
     code, out, err = call(*command, "--help")
     assert (code, err) == (0, "")
@@ -346,7 +375,7 @@ def test_presets_in_the_help_are_true(call: Callable[..., Answer]) -> None:
     assert shown.pop("default") == "the values in brackets above"
     for name, line in shown.items():
         parsed = vars(command_line._parser().parse_args(["train", *shlex.split(line)]))
-        for other in ("command", "preset", "out", "resume"):
+        for other in ("command", "preset", "config", "out", "resume"):
             del parsed[other]
         assert dataclasses.replace(PRESETS["default"], **parsed) == PRESETS[name]
 
@@ -401,6 +430,56 @@ def test_preset_names_the_folder(
     assert call(*again)[0] == 0
     config = folder.read_config(here / "runs" / "small")[0]
     assert config == dataclasses.replace(small, batch=3, steps=3)
+
+
+def test_choices_from_a_file(here: Path, call: Callable[..., Answer]) -> None:
+    """Flags go before the file, the file before its preset; hyphens or not; none is none."""
+    (here / "run.toml").write_text(
+        'preset = "textbook"\ndata = "text.txt"\ntokenizer = "char"\nwidth = 16\ntop-k = "none"\n'
+        "layers = 1\nsample_tokens = 2\nlr = 1\nsteps = 9\neval_batches = 1\nbias = false\n"
+        'prompt = "3 times"\n'
+    )
+    assert call("train", "--config", "run.toml", "--steps", "2", "--out", "run")[0] == 0
+    assert folder.read_config(here / "run")[0] == dataclasses.replace(
+        PRESETS["textbook"], data="text.txt", tokenizer="char", width=16, top_k=None, layers=1,
+        sample_tokens=2, lr=1.0, steps=2, eval_batches=1, bias=False,
+        prompt="3 times",
+    )  # fmt: skip
+    # On resuming the run's own choices are there already; a file can change what flags can.
+    (here / "more.toml").write_text("steps = 3\n")
+    assert call("train", "--config", "more.toml", "--resume", "--out", "run")[0] == 0
+    (here / "more.toml").write_text("width = 32\n")
+    answer = call("train", "--config", "more.toml", "--resume", "--out", "run")
+    assert_one_line(answer, "width is 16 there and 32 here")
+
+
+def test_info(run: Path, call: Callable[..., Answer]) -> None:
+    """Of a run, and of the same choices: its parameters add up to the model's."""
+    out = text_of(call("info", "run"))
+    parts = {
+        name: int(count.replace(",", ""))
+        for name, count in re.findall(r"^  (\S+) +([\d,]+) .*%$", out, re.MULTILINE)
+    }
+    assert parts["blocks.*.feed_forward"] == 16 * 64 + 64 + 64 * 16 + 16
+    assert sum(parts.values()) == 3728
+    assert "  all                              3,728\n" in out
+    weights = 2 * (12 * 16 * 16 + 18 * 16) + 4 * 8 * 16
+    assert f"operations per token: {weights:,} to read it, {3 * weights:,} to train" in out
+    sizes = re.findall(r"^  .* ([\d,]+\.\d)$", out, re.MULTILINE)
+    assert len(sizes) == 4
+    again = text_of(call("info", *flags(data="text.txt")))
+    assert again.splitlines()[:10] == out.splitlines()[:10]
+    assert "a batch without --recompute" in text_of(call("info", "--recompute", "--width", "8"))
+
+
+def test_info_of_presets(call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without learning a vocabulary, which takes long."""
+    monkeypatch.setattr(tokenizer, "build", lambda *args: pytest.fail("builds a tokenizer"))
+    monkeypatch.setattr(
+        command_line.costs, "described", lambda model, *rest: [f"{model.parameter_count():,}"]
+    )
+    assert text_of(call("info")) == "932,608\n"
+    assert text_of(call("info", "--preset", "textbook")) == "13,309,030\n"
 
 
 # ---------------------------------------------------------------------------------------- training

@@ -266,7 +266,7 @@ def test_training_curves(straight: Path) -> None:
     rate, norms, speed = curves.training_curves(rows, "title").axes
     for axes, key in ((rate, "lr"), (norms, "grad_norm"), (speed, "tokens_per_second")):
         assert axes.lines[0].get_xydata().tolist() == [[row["step"], row[key]] for row in rows]
-    drawn = {line.get_label(): line.get_ydata() for line in norms.lines[1:]}
+    drawn = {line.get_label(): list(line.get_ydata()) for line in norms.lines[1:]}
     assert drawn == {
         layer: [row["grad_norms"][layer] for row in rows] for layer in rows[0]["grad_norms"]
     }

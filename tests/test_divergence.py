@@ -158,7 +158,9 @@ def test_the_hooks_are_gone_and_the_step_is_the_same(tmp_path: Path) -> None:
     first, again = outputs
     assert (first == 0).any()
     np.testing.assert_equal(again, first)
-    assert not any(module._hooks or module._pre_hooks for module in run.model.modules())
+    hooks = [module._hooks for module in run.model.modules()]
+    assert all(h is not None for h in hooks)
+    assert not any(h.before or h.after for h in hooks)
 
 
 # ---------------------------------------------------------------------------------------- a spike

@@ -103,11 +103,9 @@ from numpy import (
     not_equal,
     ones,
     ones_like,
-    permute_dims,
     prod,
     remainder,
     repeat,
-    reshape,
     result_type,
     roll,
     round,
@@ -122,7 +120,6 @@ from numpy import (
     stack,
     subtract,
     sum,
-    swapaxes,
     take_along_axis,
     tan,
     tanh,
@@ -168,6 +165,19 @@ from .views import add_windows, windows
 def astype(x, to):
     """``x`` cast; NumPy's own function of this name refuses scalars in its first versions."""
     return x.astype(to)
+
+
+# NumPy's functions of these names take several times as long as its methods.
+def reshape(x, shape):
+    return (x if type(x) is ndarray else asarray(x)).reshape(shape)
+
+
+def permute_dims(x, axes):
+    return (x if type(x) is ndarray else asarray(x)).transpose(axes)
+
+
+def swapaxes(x, axis1, axis2):
+    return (x if type(x) is ndarray else asarray(x)).swapaxes(axis1, axis2)
 
 
 def sign(x):

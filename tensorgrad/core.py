@@ -214,7 +214,7 @@ class Op:
             if shares:
                 args[0].adopt(tensor)
             if unusual:
-                _observe(tensor, shares, values, params)
+                _observe(op, args, values, params, tensor, shares)
             return tensor
 
         apply.__name__ = apply.__qualname__ = self.name
@@ -405,14 +405,14 @@ def _register(made: Any) -> Any:
     return made.apply
 
 
-def _observe(tensor: Any, shares: bool, values: list, params: dict) -> None:
+def _observe(op: Op, args: tuple, values: list, params: dict, tensor: Any, shares: bool) -> None:
     """What the modes other than recording do with a result."""
     if mode.inference and not shares:
         tensor.storage = InferenceStorage()
     if mode.checking and tensor.node is not None:
         anomaly.check_result(tensor.node, tensor.array, values, params)
-    if mode.watcher is not None and tensor.node is not None:
-        mode.watcher(tensor.node, values)
+    if mode.watcher is not None:
+        mode.watcher.evaluated(op, args, values, params, tensor)
 
 
 _NOTHING: list = []  # what a node has saved whose vjps name no value

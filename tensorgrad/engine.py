@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from heapq import heappop, heappush
 from typing import Any
 
 from . import anomaly, errors
 from .backend import xp as arrays_xp
 from .hooks import Hooks, hooked
-from .mode import set_detect_anomaly, set_grad_enabled
+from .mode import set_detect_anomaly, set_grad_enabled, watching
 from .mode import state as mode
 from .node import Node, recorded
 from .variable import Bound, Variable, wrap
@@ -59,7 +60,8 @@ def backward(
     owned: set[Any] = set()  # those whose pending gradient nobody else can see
     queue: list[tuple] = []  # latest first
     first_uses: dict[Any, int] = {}
-    watched, checking = bool(hooked), mode.checking
+    watched, checking, watcher = bool(hooked), mode.checking, mode.watcher
+    observed = checking or watcher is not None
 
     def ours(g: Any, fresh: bool) -> Any:
         """``g`` for the caller, who may write into it."""
@@ -107,8 +109,10 @@ def backward(
             if type(total) is ndarray:  # not a Tensor, nor a NumPy scalar
                 owned.add(to)
 
-    # What the formulas do on the way is not searched for nan and inf, only what they give.
+    # What the formulas do on the way is not searched for nan and inf, only what they give; and a
+    # checkpoint that computes values again is no news.
     with (
+        watching(watcher if create_graph else None) if watcher is not None else nullcontext(),
         set_grad_enabled(create_graph),
         set_detect_anomaly(False),
         arrays_xp.errstate(all="ignore"),
@@ -130,8 +134,11 @@ def backward(
                     continue
             saved = node.op.reopened(node) if create_graph else node.values()
             pulled = node.op.pull(xp, g, node, saved)
-            if checking:
-                anomaly.check_gradients(node, g, saved, pulled)
+            if observed:
+                if checking:
+                    anomaly.check_gradients(node, g, saved, pulled)
+                if watcher is not None:
+                    watcher.differentiated(node, g, pulled)
             for i, gi in pulled:
                 parent = node.parents[i]
                 if parent is not None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .backend import xp
 from .core import registry
-from .graph import _LEAF, _MOVE, _OUTPUT, _bold, _faint, blank
+from .graph.files import blank
+from .graph.style import LEAF, MOVE, OUTPUT, bold, faint
 
 if TYPE_CHECKING:
     import graphviz
@@ -205,8 +206,8 @@ def _positions(use: Use) -> Iterator[str]:
 def _picture(why: Explanation, title: str | None) -> graphviz.Digraph:
     picture = blank(title)
     name = f"{why.name}{_at(why.index) if why.index else ''}"
-    label = f"{_bold(name)}<br/>{_faint(f'gradient {why.gradient:.4g}')}"
-    picture.node("element", f"<{label}>", _attributes=_LEAF)
+    label = f"{bold(name)}<br/>{faint(f'gradient {why.gradient:.4g}')}"
+    picture.node("element", f"<{label}>", _attributes=LEAF)
     boxes: set[str] = set()
     arrows: dict[tuple[str, str], list[float]] = {}
     for path in why.paths:
@@ -215,9 +216,9 @@ def _picture(why: Explanation, title: str | None) -> graphviz.Digraph:
             end = f"{step.op}_{step.number}_{'_'.join(map(str, step.index))}".rstrip("_")
             if end not in boxes:
                 boxes.add(end)
-                what = _bold(step.op) + (f" {_faint(_at(step.index))}" if step.index else "")
-                label = f"{what}<br/>{_faint(f'gradient {step.gradient:.4g}')}"
-                style = _OUTPUT if step is path.steps[-1] else _MOVE if step.view else {}
+                what = bold(step.op) + (f" {faint(_at(step.index))}" if step.index else "")
+                label = f"{what}<br/>{faint(f'gradient {step.gradient:.4g}')}"
+                style = OUTPUT if step is path.steps[-1] else MOVE if step.view else {}
                 picture.node(end, f"<{label}>", _attributes=style)
             arrow = arrows.setdefault((start, end), [step.derivative, 0.0])
             arrow[1] += abs(path.contribution)

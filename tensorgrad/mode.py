@@ -10,11 +10,30 @@ from typing import Any
 _GENERATOR = 0x20  # inspect.CO_GENERATOR; importing inspect takes as long as half of tensorgrad
 
 
+class Watcher:
+    """What is told of the operations of a thread while it is :class:`watching`.
+
+    These methods do nothing; a subclass has those that it needs.
+    """
+
+    def evaluated(self, op: Any, args: tuple, values: list, params: dict, result: Any) -> None:
+        """An op was applied; ``values`` are the arrays of ``args``, in their common dtype."""
+
+    def applied(self, name: str, args: tuple, results: list, node: Any) -> None:
+        """A function with a backward of its own was applied; ``node`` is None if unrecorded."""
+
+    def written(self, tensor: Any, source: Any, index: Any) -> None:
+        """A tensor, or what ``index`` picks of it, was overwritten by ``source``."""
+
+    def differentiated(self, node: Any, g: Any, gradients: list) -> None:
+        """A backward pass has given a node ``g``, and got (position, gradient) for arguments."""
+
+
 class _Mode(threading.local):
     recording = True
     inference = False  # results are inference tensors, which no backward pass may save
     checking = False  # recorded operations and their derivatives are searched for nan and inf
-    watcher: Callable | None = None  # is told of every recorded operation and its operands
+    watcher: Watcher | None = None  # is told of every operation
 
 
 state = _Mode()
@@ -213,9 +232,9 @@ class detect_anomaly(set_detect_anomaly):
 
 
 class watching:
-    """Have ``watcher(node, operands)`` called for every operation that this thread records."""
+    """Tell ``watcher`` of every operation of this thread; with None, nobody is told."""
 
-    def __init__(self, watcher: Callable) -> None:
+    def __init__(self, watcher: Watcher | None) -> None:
         self.watcher = watcher
 
     def __enter__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .autograd.function import Applied, Output
 from .backend import xp
-from .mode import no_grad, watching
+from .mode import Watcher, no_grad, watching
 from .node import Node, recorded
 from .tensor import Tensor
 from .variable import wrap
@@ -26,14 +26,25 @@ class NotKept(ValueError):
 
 def watched(function: Callable) -> tuple[Any, Operands]:
     """``function()``, and the operands of every operation that it recorded, as they were then."""
-    operands: Operands = {}
-
-    def watcher(node: Node, values: Sequence) -> None:
-        arrays = [v.array if isinstance(v, Tensor) else v for v in values]
-        operands[node] = [widened(v, copy=True) for v in arrays]
-
+    watcher = _Operands()
     with watching(watcher):
-        return function(), operands
+        return function(), watcher.found
+
+
+class _Operands(Watcher):
+    """The operands of recorded operations."""
+
+    def __init__(self) -> None:
+        self.found: Operands = {}
+
+    def evaluated(self, op: Any, args: tuple, values: list, params: dict, result: Any) -> None:
+        if result.node is not None:
+            self.found[result.node] = [widened(v, copy=True) for v in values]
+
+    def applied(self, name: str, args: tuple, results: list, node: Any) -> None:
+        if node is not None:
+            arrays = [v.array if isinstance(v, Tensor) else v for v in args]
+            self.found[node] = [widened(v, copy=True) for v in arrays]
 
 
 def widened(value: Any, copy: bool = False) -> Any:

@@ -17,6 +17,7 @@ from .differentiable import Differentiable
 from .errors import explained, inference_written
 from .functions.subscripts import steps_of
 from .mode import is_grad_enabled, is_inference_mode_enabled
+from .mode import state as mode
 from .node import Node
 from .printing import described
 from .variable import Variable, bind, new_storage, tick, wrap
@@ -72,6 +73,8 @@ class Tensor(Differentiable):
         self._write(Ellipsis, result.array, writer)
         for tensor, now in histories:
             tensor.relink(now)
+        if mode.watcher is not None:
+            mode.watcher.written(self, result, Ellipsis)
         return self
 
     def _become_view(self, view: Any, writer: str) -> Tensor:
@@ -159,7 +162,10 @@ class Tensor(Differentiable):
         writer = "an assignment to an index"
         watched = self.needs_grad or (self.family and any(t.needs_grad for t in self._relatives()))
         if type(value) in (float, int, bool) and not watched:
-            return self._write(raw, value, writer)
+            self._write(raw, value, writer)
+            if mode.watcher is not None:
+                mode.watcher.written(self, value, raw)
+            return None
         if not isinstance(value, Variable):
             value = _constant(value, self.dtype)
         ones = next((i for i, n in enumerate(value.shape) if n != 1), len(value.shape))
@@ -169,6 +175,8 @@ class Tensor(Differentiable):
             self._become(ops.update_index(self, value, raw), writer)
         else:
             self._write(raw, value.array, writer)
+            if mode.watcher is not None:
+                mode.watcher.written(self, value, raw)
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """This tensor where ``condition`` is True, ``other`` elsewhere; the shapes broadcast."""

@@ -323,7 +323,7 @@ def test_without_what_draws(
     """The run is complete, but for a picture; it says once what to install."""
     monkeypatch.undo()  # `quick` has replaced what is tested here
     monkeypatch.setenv("PATH", str(tmp_path))  # no dot
-    graph._advise.cache_clear()
+    graph.files._advise.cache_clear()
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     lines: list[str] = []
@@ -336,7 +336,7 @@ def test_without_what_draws(
     assert absent == (drawn if "matplotlib" in missing else {"block.svg"})
     assert (out / "block.dot").exists() == ("pygraphviz" in missing)
     assert (out / "sample.txt").exists()
-    graph._advise.cache_clear()
+    graph.files._advise.cache_clear()
 
 
 @pytest.mark.usefixtures("quick")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 from weakref import ref
 
 from .. import anomaly, errors
 from ..backend import xp as arrays_xp
-from ..mode import enable_grad, no_grad
+from ..mode import enable_grad, no_grad, watching
 from ..mode import state as mode
 from ..node import Node, linked
 from ..tensor import Tensor
@@ -115,7 +116,8 @@ class Function:
         ctx = FunctionCtx()
         sources = [(a.node or a) if isinstance(a, Tensor) and a.needs_grad else None for a in args]
         ctx.needs_input_grad = tuple(source is not None for source in sources)
-        with no_grad():
+        watcher, node = mode.watcher, None
+        with no_grad(), watching(None) if watcher else nullcontext():  # one operation, for it
             if cls.setup_context is Function.setup_context:
                 output = cls.forward(ctx, *args)
             else:
@@ -130,7 +132,9 @@ class Function:
             t.wrote(cls.__name__)
         outputs = [_result(o, args, ctx) for o in given]
         if mode.recording and any(ctx.needs_input_grad):
-            _record(cls, ctx, args, sources, outputs, given)
+            node = _record(cls, ctx, args, sources, outputs, given)
+        if watcher is not None:
+            watcher.applied(cls.__name__, args, outputs, node)
         ctx.to_save = ctx.dirty = ctx.non_differentiable = ()
         return tuple(outputs) if isinstance(output, tuple) else outputs[0]
 
@@ -151,7 +155,7 @@ def _record(
     sources: list,
     outputs: list,
     given: tuple,
-) -> None:
+) -> Node:
     """Make the node of an application, and give its outputs their history."""
     saved = [(t, _origin(t, outputs, given)) for t in ctx.to_save]
     op = Applied(cls, ctx, args, outputs, [origin for _, origin in saved])
@@ -168,8 +172,6 @@ def _record(
     if any(storage is not None and storage.inference for storage in node.guards):
         raise errors.inference_saved(op.name)
     ctx.node = ref(node)
-    if mode.watcher is not None:
-        mode.watcher(node, args)
     for k, (o, flowing) in enumerate(zip(outputs, flows, strict=True)):
         if flowing:
             now = wrap(o.array, node if alone else _output_node(node, k, o), o.storage)
@@ -182,6 +184,7 @@ def _record(
                 o.node, o.needs_grad = now.node, True
             if mode.checking:
                 anomaly.check_result(node, o, args, {})
+    return node
 
 
 def _origin(tensor: Tensor | None, outputs: list, given: tuple) -> Any:

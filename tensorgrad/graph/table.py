@@ -1,0 +1,125 @@
+"""A model as a table of its layers: :func:`summary`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .flops import flops
+from .recording import trace
+from .run import Run
+from .style import shape_text
+
+
+@dataclass
+class Layer:
+    """One line: a module, with what happens in the modules below it."""
+
+    path: str
+    kind: str
+    depth: int
+    shapes: list[tuple]  # of the tensors that it returned
+    parameters: int  # of it and below, each once in the model
+    flops: int  # see tensorgrad.graph.flops
+    memory: int  # bytes kept for the backward pass
+
+
+@dataclass
+class Summary:
+    """The layers of a model; ``str()`` of it is a table. The totals are of all that ran."""
+
+    layers: list[Layer]
+    parameters: int
+    flops: int
+    memory: int
+
+    def __str__(self) -> str:
+        heads = ("layer", "class", "result", "parameters", "FLOPs", "kept for backward")
+        rows = [
+            (
+                "  " * layer.depth + (layer.path.rpartition(".")[2] if layer.path else "(model)"),
+                layer.kind,
+                ", ".join(map(shape_text, layer.shapes)),
+                f"{layer.parameters:,}" if layer.parameters else "–",
+                scaled(layer.flops),
+                in_bytes(layer.memory),
+            )
+            for layer in self.layers
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", scaled(self.flops), in_bytes(self.memory))
+        widths = [max(map(len, column)) for column in zip(heads, *rows, total)]
+        rule = "─" * (sum(widths) + 2 * len(widths) - 2)
+        lines = [_line(heads, widths), rule, *(_line(row, widths) for row in rows), rule]
+        return "\n".join([*lines, _line(total, widths)])
+
+    __repr__ = __str__
+
+
+def summary(model: Callable, *inputs: Any, depth: int | None = None, **keywords: Any) -> Summary:
+    """What ``model(*inputs, **keywords)`` does, layer by layer, as a table.
+
+    It has the shapes of the results, the number of parameters (tied ones once in the
+    total), the floating point operations of the forward pass (those of a training step are three
+    times as many; what counts is told at :func:`~tensorgrad.graph.flops.flops`) and the memory that
+    is kept for the backward pass: arrays that are neither parameters nor kept already.
+
+    Args:
+        depth: leave out the modules below this level.
+
+    >>> import tensorgrad, nn
+    >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.GELU())
+    >>> found = summary(model, tensorgrad.ones(2, 4))
+    >>> found.parameters, found.flops
+    (32, 128)
+    """
+    run = trace(model, *inputs, values=False, **keywords)
+    return Summary(
+        layers=_layers(run, depth),
+        parameters=sum(v.size for v in run.parameters),
+        flops=sum(map(flops, run.steps)),
+        memory=sum(step.kept for step in run.steps),
+    )
+
+
+def _layers(run: Run, depth: int | None) -> list[Layer]:
+    """A line for each module; one that is called several times has the sum of all calls."""
+    found: dict[str, Layer] = {}
+    calls = [c for c in run.root.calls() if c is not run.root]
+    for call in calls:
+        if depth is None or call.depth <= depth:
+            size = sum(v.size for v in call.own)
+            layer = Layer(call.path, call.kind, call.depth, call.shapes, size, 0, 0)
+            found.setdefault(call.path, layer).shapes = call.shapes
+    for step in run.steps:
+        count = flops(step)
+        for path in {c.path for c in step.call.outwards() if c is not run.root}:
+            if path in found:
+                found[path].flops += count
+                found[path].memory += step.kept
+    return list(found.values())
+
+
+# --- as text --------------------------------------------------------------------------------------
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Words to the left, numbers to the right."""
+    return "  ".join(
+        f"{c:<{w}}" if i < 3 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(cells, widths))
+    ).rstrip()
+
+
+def scaled(n: int) -> str:
+    """A number of operations: ``1.23 G``."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.2f} {letter}"
+    return str(n) if n else "–"
+
+
+def in_bytes(n: int) -> str:
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if n >= size:
+            return f"{n / size:.2f} {unit}"
+    return f"{n} B" if n else "–"

@@ -60,8 +60,7 @@ def draw(out: Path, title: str, config: GPTConfig) -> tuple[list[Path], list[str
 
 
 def draw_block(config: GPTConfig, path: Path) -> Path:
-    """Draw the computation graph of one transformer block; returns the path written."""
+    """Draw every operation of one transformer block; returns the path written."""
     block = Block(dataclasses.replace(config, dropout=0.0))
-    x = tensorgrad.zeros(1, config.context, config.width, requires_grad=True)
-    x.name = "input"
-    return Path(graph.render(graph.draw(block(x), names=block.named_parameters()), path))
+    run = graph.trace(block, tensorgrad.zeros(1, config.context, config.width), values=False)
+    return Path(graph.render(graph.draw(run, title="One block of the GPT"), path))

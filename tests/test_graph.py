@@ -223,7 +223,9 @@ def test_parameters_that_are_not_the_default(compute, text):
 
 
 def test_moves_are_white():
-    fills = dict(re.findall(r"\t(\w+) \[label=<<b>\w+</b>.* fillcolor=(\w+)", draw(X.T.exp()).source))
+    fills = dict(
+        re.findall(r"\t(\w+) \[label=<<b>\w+</b>.* fillcolor=(\w+)", draw(X.T.exp()).source)
+    )
     assert fills == {"permute_dims_1": "white"}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..tensor import Tensor
 from .files import blank
@@ -17,6 +19,7 @@ from .style import (
     BOXES,
     BUFFER_EDGE,
     CLUSTERS,
+    HEADING,
     LEAF_EDGE,
     Scale,
     bold,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     import graphviz
 
 Names = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
+_LEFT = '<br align="left"/>'  # the end of a line that begins on the left
 DIRECTIONS = ("forward", "backward", "both")
 
 
@@ -121,6 +125,7 @@ class _Drawing:
         self.number = Counter[str]()
         self.name: dict[Key, str] = {}  # of the boxes in the DOT text
         self.kinds: set[str] = set()
+        self.places: dict[tuple, str] = {}
         self.backward = direction != "forward"
 
     def picture(self, title: str | None, rankdir: str, with_legend: bool) -> graphviz.Digraph:
@@ -180,7 +185,7 @@ class _Drawing:
                 if item in inside:
                     clusters += 1
                     made.body.append(f"{indent}subgraph cluster_{clusters} {{\n")
-                    made.body.extend(self.heading(item, within, indent + "\t"))
+                    made.body.extend(self.heading(item, within, clusters, indent + "\t"))
                     stack.append((item, iter(inside[item])))
                     break
                 self.box(made, item, within)
@@ -205,14 +210,15 @@ class _Drawing:
             return self.layout.common(users) if inner else self.layout.top
         return self.layout.around[key]
 
-    def heading(self, call: Call, within: Call, indent: str) -> list[str]:
-        """The attributes of a module's cluster."""
+    def heading(self, call: Call, within: Call, number: int, indent: str) -> list[str]:
+        """What a module's cluster begins with: its name, a box that arrows go around; its looks."""
         ground = CLUSTERS[len(self.layout.path_up(call)) % len(CLUSTERS)]
         copies = self.layout.copies.get(call, [call])
+        label = f"<{module_text(call, copies, within, _LEFT)}{_LEFT}>"
         width, hint = "2.5" if copies[1:] else "1", tooltip([call.path, *about_call(call, copies)])
         return [
-            f"{indent}label=<{module_text(call, copies, within, '  ')}>\n",
-            f'{indent}labeljust=l style="rounded,filled" fillcolor="{ground}" color="#8899AA" '
+            indent[1:] + statement(f"heading_{number}", label, {**HEADING, "tooltip": hint}),
+            f'{indent}label="" style="rounded,filled" fillcolor="{ground}" color="#8899AA" '
             f'penwidth={width} peripheries=1 tooltip="{hint}"\n',
         ]
 
@@ -220,6 +226,7 @@ class _Drawing:
         if isinstance(key, Step):
             kind, name = ("move" if key.op.view else "operation"), key.op.name
             label, words = self.step_text(key, within), about_step(key)
+            words.append(self.place(key))
         elif isinstance(key, Call):
             kind, name = "module", key.kind
             copies = self.layout.copies.get(key, [key])
@@ -229,15 +236,22 @@ class _Drawing:
             kind = name = key.kind if key.kind in BOXES else "input"
             values = self.scene.groups[key]
             lines = [self.leaf_text(v, within) for v in values]
-            label = '<br align="left"/>'.join([*lines, ""] if lines[1:] else lines)
+            label = _LEFT.join([*lines, ""] if lines[1:] else lines)
             words = [word for v in values for word in about_value(v)]
         self.kinds.add(kind)
         self.number[name] += 1
-        self.name[key] = f"{name}_{self.number[name]}"
+        self.name[key] = quoted(f"{name}_{self.number[name]}")
         looks = {**BOXES[kind][0], "tooltip": tooltip(words)}
         if isinstance(key, Call) and self.layout.copies.get(key):
             looks["peripheries"] = "2"
-        made.node(self.name[key], f"<{label}>", _attributes=looks)
+        made.body.append(statement(self.name[key], f"<{label}>", looks))
+
+    def place(self, step: Step) -> str:
+        """Where in the program an operation is, which is the same for many."""
+        key = step.code, step.offset
+        if key not in self.places:
+            self.places[key] = step.source
+        return self.places[key]
 
     def step_text(self, step: Step, within: Call) -> str:
         name, params = operation_text(step.op, step.params, step.inputs)
@@ -276,12 +290,15 @@ class _Drawing:
         if isinstance(arrow.start, Value):
             kind = arrow.start.kind
             looks = {"leaf": LEAF_EDGE, "parameter": LEAF_EDGE, "buffer": BUFFER_EDGE}.get(kind, {})
-            made.edge(start, end, _attributes={**looks, "tooltip": tooltip(words)})
+            made.body.append(
+                statement(f"{start} -> {end}", "", {**looks, "tooltip": tooltip(words)})
+            )
         else:
             text = " ".join([*arrow.value.names, shape_text(arrow.value.shape)])
-            label = " " + text.replace("\\", "\\\\")  # the first space keeps it off the line
             hint = tooltip(words)
-            made.edge(start, end, label, _attributes={"tooltip": hint, "labeltooltip": hint})
+            looks = {"labeltooltip": hint, "tooltip": hint}
+            # The first space keeps it off the line.
+            made.body.append(statement(f"{start} -> {end}", f" {tooltip([text])}", looks))
 
     def gradient(
         self, made: graphviz.Digraph, start: str, end: str, norms: Sequence[float]
@@ -291,7 +308,7 @@ class _Drawing:
         if self.direction == "both":
             looks["constraint"] = "false"
         looks["tooltip"] = looks["labeltooltip"] = tooltip(about_norms(norms))
-        made.edge(start, end, "  " + norms_text(norms), _attributes=looks)
+        made.body.append(statement(f"{start} -> {end}", "  " + norms_text(norms), looks))
 
     def output(self, made: graphviz.Digraph, value: Value) -> None:
         if self.direction == "backward" and value.gradient is None:
@@ -302,10 +319,11 @@ class _Drawing:
         name = " = ".join(value.names) or "output"
         label = f"<{bold(name)} {faint(shape_text(value.shape))}>"
         hint = tooltip(about_value(value))
-        made.node(end, label, _attributes={**BOXES["output"][0], "tooltip": hint})
+        made.body.append(statement(end, label, {**BOXES["output"][0], "tooltip": hint}))
         start = self.name[self.scene.start(value)]
         if self.direction != "backward":
-            made.edge(start, end, _attributes=LEAF_EDGE if value.maker is None else {})
+            looks = LEAF_EDGE if value.maker is None else {}
+            made.body.append(statement(f"{start} -> {end}", "", looks))
         if self.backward and value.gradient is not None:
             self.gradient(made, start, end, [value.gradient])
 
@@ -330,7 +348,7 @@ def module_text(
 
 def about_step(step: Step) -> list[str]:
     place = [f"in {step.call.path} ({step.call.kind})"] if step.call.path else []
-    return [step.op.name, *place, *about_value(step.output), step.source]
+    return [step.op.name, *place, *about_value(step.output)]
 
 
 def about_call(call: Call, copies: Sequence[Call]) -> list[str]:
@@ -341,8 +359,7 @@ def about_call(call: Call, copies: Sequence[Call]) -> list[str]:
 
 def about_value(value: Value) -> list[str]:
     named = [" = ".join(value.names)] if value.names else []
-    dtype = str(value.dtype).removeprefix("tensorgrad.")
-    words = [*named, f"{dtype} {shape_text(value.shape)}".strip()]
+    words = [*named, f"{dtype_text(value.dtype)} {shape_text(value.shape)}".strip()]
     if value.stats is not None:
         words.append(str(value.stats))
     if value.gradient is not None:
@@ -360,3 +377,28 @@ def about_norms(norms: Sequence[float]) -> list[str]:
 def tooltip(lines: Iterable[str]) -> str:
     """Lines as an attribute that a reader of the SVG sees under the mouse."""
     return "\\n".join(line.replace("\\", "\\\\").replace('"', "'") for line in lines if line)
+
+
+@functools.lru_cache(maxsize=64)
+def dtype_text(dtype: Any) -> str:
+    return str(dtype).removeprefix("tensorgrad.")
+
+
+# --- as DOT ---------------------------------------------------------------------------------------
+
+_WORD = re.compile(r"[A-Za-z_]\w*|\d+(\.\d+)?")
+
+
+@functools.lru_cache(maxsize=4096)
+def quoted(text: str) -> str:
+    """A name or an attribute as DOT takes it."""
+    return text if _WORD.fullmatch(text) else '"' + text.replace('"', '\\"') + '"'
+
+
+def statement(head: str, label: str, looks: Mapping[str, str]) -> str:
+    """A line for a box or an arrow; a label in <> is HTML-like."""
+    words = []
+    if label:
+        words.append(f"label={label}" if label[0] == "<" else f'label="{label}"')
+    words += [f"{name}={quoted(looks[name])}" for name in sorted(looks)]
+    return f"\t{head} [{' '.join(words)}]\n" if words else f"\t{head}\n"

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from ..autograd.function import Several
 from ..backend import xp
 from ..engine import backward as backward_pass
 from ..engine import unbroadcast
 from ..mode import Watcher, watching
+from ..mode import state as mode
 from ..node import Node, leaves, recorded
 from ..source import here
 from ..tensor import Tensor
@@ -104,7 +106,7 @@ def _recorder(
             for path, module in model.named_modules():
                 enter = module.register_forward_pre_hook(recorder.entering(path))
                 hooks.callback(enter.remove)
-                leave = module.register_forward_hook(recorder.leaving)
+                leave = module.register_forward_hook(recorder.leaving, always_call=True)
                 hooks.callback(leave.remove)
         for name, tensor in names.items():
             recorder.name(tensor, name, "input")
@@ -120,7 +122,6 @@ class _Recorder(Watcher):
         self.values, self.unknown = values, unknown
         self.call = self.run.root
         self.count = 0
-        self.module_of: WeakKeyDictionary[Call, Any] = WeakKeyDictionary()
         self.tensors: dict[int, tuple[ref, Value]] = {}
         self.storages: WeakKeyDictionary[Storage, dict[tuple, Value]] = WeakKeyDictionary()
         self.nodes: WeakKeyDictionary[Node, Step] = WeakKeyDictionary()
@@ -252,7 +253,7 @@ class _Recorder(Watcher):
         for i, gradient in gradients:
             parent = node.parents[i]
             gradient = getattr(gradient, "array", gradient)
-            if parent is None or not hasattr(gradient, "shape"):
+            if parent is None or isinstance(gradient, Several):
                 continue
             gradient = xp.asarray(gradient)
             if gradient.shape != parent.shape:
@@ -274,8 +275,9 @@ class _Recorder(Watcher):
 
     def entering(self, path: str) -> Callable:
         def hook(module: Any, args: Any) -> None:
+            if mode.watcher is not self:  # in a backward pass, which computes something again
+                return
             call = Call(path, type(module).__name__, module.extra_repr(), self.call)
-            self.module_of[call] = module
             self.call.items.append(call)
             self.call = call
             call.own = [v for p in module.parameters() if (v := self.known(p)) is not None]
@@ -283,13 +285,11 @@ class _Recorder(Watcher):
         return hook
 
     def leaving(self, module: Any, args: Any, output: Any) -> None:
-        call: Call | None = self.call
-        while call is not None and self.module_of.get(call) is not module:
-            call = call.parent  # a module further in has raised, and its call was not left
-        if call is not None:
-            results = (v for v in pytree.leaves(output) if isinstance(v, Tensor))
-            call.shapes = [tuple(t.shape) for t in results]
-            self.call = call.parent or self.run.root
+        if mode.watcher is not self:
+            return
+        results = (v for v in pytree.leaves(output) if isinstance(v, Tensor))
+        self.call.shapes = [tuple(t.shape) for t in results]
+        self.call = self.call.parent or self.run.root
 
 
 def _op(name: str, view: bool = False) -> Any:

@@ -26,6 +26,8 @@ class Stats:
 
     def __str__(self) -> str:
         words = f"mean {self.mean:.4g}, std {self.std:.4g}, {self.min:.4g} to {self.max:.4g}"
+        if self.min == self.max:
+            words = f"value {self.mean:.4g}"
         for kind, n in (("nan", self.nan), ("inf", self.inf)):
             words += f", {n:,} {kind}" if n else ""
         return words

@@ -49,6 +49,7 @@ BOXES: dict[str, tuple[Mapping[str, str], str]] = {  # the style of each kind an
     "constant": (CONSTANT, "constant"),
     "output": (OUTPUT, "output"),
 }
+HEADING = {"shape": "plain", "style": "solid", "fontsize": "13"}
 CLUSTERS = ("#F5F7FA", "#E9EEF4")  # the ground of modules, alternating with their depth
 
 # From small to large gradients, darker and darker: also without colours.

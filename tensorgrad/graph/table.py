@@ -36,9 +36,10 @@ class Summary:
 
     def __str__(self) -> str:
         heads = ("layer", "class", "result", "parameters", "FLOPs", "kept for backward")
+        paths = {layer.path for layer in self.layers}
         rows = [
             (
-                "  " * layer.depth + (layer.path.rpartition(".")[2] if layer.path else "(model)"),
+                "  " * layer.depth + _short(layer.path, paths),
                 layer.kind,
                 ", ".join(map(shape_text, layer.shapes)),
                 f"{layer.parameters:,}" if layer.parameters else "–",
@@ -101,6 +102,16 @@ def _layers(run: Run, depth: int | None) -> list[Layer]:
 
 
 # --- as text --------------------------------------------------------------------------------------
+
+
+def _short(path: str, known: set[str]) -> str:
+    """A module's name without that of the module around it, which stands above."""
+    outer = path
+    while outer:
+        outer = outer.rpartition(".")[0]
+        if outer and outer in known:
+            return path.removeprefix(f"{outer}.")
+    return path or "(model)"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

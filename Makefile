@@ -69,8 +69,8 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.viz: $(VENV)/.python pyproject.toml
-	@echo "installing tensorgrad-gpt[viz] into $(VENV)"
-	@$(PIP) install --editable '.[viz]'
+	@echo "installing tensorgrad-gpt[viz,fast] into $(VENV)"
+	@$(PIP) install --editable '.[viz,fast]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml

@@ -9,7 +9,7 @@ What comes out: the article's completions and its accuracy of 27/27; then the sa
 trained from random weights to the same accuracy. Pictures: "aabaa" on its way through the model
 made by hand (`by_hand.png`), and its attention beside the learned one (`attention.png`).
 
-    python examples/02_transformer_by_hand.py             # about 4 seconds
+    python examples/02_transformer_by_hand.py             # some 5 seconds
     python examples/02_transformer_by_hand.py --seed 3 --steps 500
 """
 

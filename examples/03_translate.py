@@ -9,7 +9,7 @@ What comes out: the share of held-out inputs whose translation is right to the l
 decoding and by beam search (more than 99%); what each character of an answer looked at
 (`alignment.png`); loss and learning rate (`training.png`).
 
-    python examples/03_translate.py             # about 3 minutes
+    python examples/03_translate.py             # 3 minutes, at most 5
     python examples/03_translate.py --seed 7 --steps 1000 --beam 8
 """
 

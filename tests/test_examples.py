@@ -38,12 +38,14 @@ def load(name: str) -> ModuleType:
 attention = load("01_attention_by_hand")
 transformer = load("02_transformer_by_hand")
 translate = load("03_translate")  # its own tests are in test_translate.py
+fill = load("04_fill_in_the_blank")  # its own tests are in test_fill_in_the_blank.py
 predecessors = load("05_predecessors")  # its own tests are in test_predecessors.py
 
 QUICK = {
     "01_attention_by_hand": (attention, ["--samples", "50"]),
     "02_transformer_by_hand": (transformer, ["--steps", "5"]),
     "03_translate": (translate, ["--steps", "2", "--test", "2"]),
+    "04_fill_in_the_blank": (fill, ["--steps", "1", "--epochs", "1", "--paragraphs", "120"]),
     "05_predecessors": (
         predecessors,
         ["--steps", "2", "--width", "4", "--characters", "2000"],
@@ -53,6 +55,7 @@ PICTURES = {
     "01_attention_by_hand": ["attention", "positions", "scaling"],
     "02_transformer_by_hand": ["attention", "by_hand"],
     "03_translate": ["alignment", "training"],
+    "04_fill_in_the_blank": ["accuracy", "fill"],
     "05_predecessors": ["how_far_back", "learning"],
 }
 TIMES = re.compile(r" +\d+\.\d m?s\b")  # no two runs take the same

@@ -1,4 +1,4 @@
-"""The command line: ``python -m gpt train``, ``sample`` and ``info``."""
+"""The command line: ``python -m gpt`` train, sample, info, prepare and tokenizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import checkpoint, costs, display, folder, settings, tokenizer, train
+from . import checkpoint, costs, cuts, display, folder, prepare, settings, tokenizer, train
 from .beam import beam_search
 from .divergence import Diverged
 from .model import GPT
@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m gpt", description="Train a small GPT on a text, and write with it."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{train,sample,info}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "train",
         help="train a model",
@@ -199,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     about.add_argument("run", type=Path, metavar="DIR", nargs="?", help="folder of a run")
     _add_starting_points(about)
     _add_flags(about)
+    prepare.add_parser(commands)
+    cuts.add_parser(commands)
     return parser
 
 
@@ -311,6 +313,12 @@ def _search(
     return [iter(pieces_of(coder, text, stop)) for text in found]
 
 
+COMMANDS = {
+    "train": _train, "sample": _sample, "info": _info, "prepare": prepare.command,
+    "tokenizer": cuts.command,
+}  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
@@ -322,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     given = vars(_parser().parse_args(argv))
     try:
-        return {"train": _train, "sample": _sample, "info": _info}[given.pop("command")](given)
+        return COMMANDS[given.pop("command")](given)
     except BrokenPipeError:
         return 141
     except KeyboardInterrupt:

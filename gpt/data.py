@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .shards import Tokens
+from .sources import read_pieces
+
 
 def default_corpus() -> str:
     """Python's language reference, which comes with every Python: about 465,000 characters."""
@@ -38,16 +41,7 @@ def read_text(path: str | Path) -> str:
         raise IsADirectoryError(f"{path} is a folder: name one text file in it")
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}: name an existing UTF-8 text file")
-    raw = path.read_bytes()
-    if (zero := raw.find(b"\0")) >= 0:
-        raise ValueError(f"{path} is binary: byte {zero} is zero; give plain text in UTF-8")
-    try:
-        text = raw.decode("utf-8").removeprefix("\N{BYTE ORDER MARK}")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte {error.start} (0x{raw[error.start]:02x}) is out of place; "
-            "give plain text in UTF-8"
-        ) from error
+    text = "".join(read_pieces(path))
     if not text.strip():
         raise ValueError(f"{path} has no text in it: give a file with something to learn from")
     return text
@@ -69,7 +63,7 @@ def train_val_split(
 
 
 def windows(
-    ids: Sequence[int] | npt.NDArray[np.integer], context: int, most: int
+    ids: Sequence[int] | npt.NDArray[np.integer] | Tokens, context: int, most: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The text cut into windows side by side: (x, y), both int64 [n, context], y one token later.
 
@@ -79,11 +73,20 @@ def windows(
     >>> x.tolist(), y.tolist()
     ([[0, 1], [2, 3], [4, 5]], [[1, 2], [3, 4], [5, 6]])
     """
-    tokens = np.asarray(ids)
+    tokens = ids if isinstance(ids, Tokens) else np.asarray(ids)
     n = (len(tokens) - 1) // context
     starts = np.arange(n)[:, None] if n <= most else np.arange(most)[:, None] * n // most
     positions = starts * context + np.arange(context)  # [n, context]
     return tokens[positions].astype(np.int64), tokens[positions + 1].astype(np.int64)
+
+
+def _small(tokens: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """The tokens as uint16 or uint32; ValueError if they are not token ids."""
+    if tokens.dtype in (np.uint16, np.uint32):
+        return tokens
+    if not np.issubdtype(tokens.dtype, np.integer) or tokens.min() < 0:
+        raise ValueError("token ids must be integers of at least 0")
+    return tokens.astype(np.uint16 if tokens.max() < 2**16 else np.uint32)
 
 
 class Batches:
@@ -91,7 +94,8 @@ class Batches:
 
     y is x one token later: the target at each position is the next token. Windows are drawn
     uniformly, with replacement, from a generator of this object's own: ``seed`` decides them, and
-    ``state_dict`` resumes them exactly.
+    ``state_dict`` resumes them exactly. Tokens in shards stay on the disk; what else is uint16 or
+    uint32 is not copied.
 
     >>> batches = Batches([7, 8, 9], context=2, batch_size=1, seed=0)
     >>> [array.tolist() for array in batches.next()]
@@ -100,7 +104,7 @@ class Batches:
 
     def __init__(
         self,
-        ids: Sequence[int] | npt.NDArray[np.integer],
+        ids: Sequence[int] | npt.NDArray[np.integer] | Tokens,
         context: int,
         batch_size: int,
         seed: int,
@@ -112,10 +116,7 @@ class Batches:
                 f"a context of {context} needs at least {context + 1} tokens, and this part of the "
                 f"text has {len(ids)}: give a shorter --context or more text"
             )
-        tokens = np.asarray(ids)
-        if not np.issubdtype(tokens.dtype, np.integer) or tokens.min() < 0:
-            raise ValueError("token ids must be integers of at least 0")
-        self.tokens = tokens.astype(np.uint16 if tokens.max() < 2**16 else np.uint32)
+        self.tokens = ids if isinstance(ids, Tokens) else _small(np.asarray(ids))
         self.context = context
         self.batch_size = batch_size
         self._rng = np.random.Generator(np.random.PCG64(seed))

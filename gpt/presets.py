@@ -31,7 +31,10 @@ class RunConfig:
 
     # the text
     data: str | None = _option(
-        None, "UTF-8 text; without one, Python's language reference", metavar="FILE"
+        None,
+        "UTF-8 text (also .gz), lines of JSON (.jsonl), a folder of these, or one that "
+        "`prepare` has made; without it, Python's language reference",
+        metavar="PATH",
     )
     tokenizer: str = _option(
         "bpe", "bpe, char, or an encoding of tiktoken: gpt2, cl100k_base, ...", metavar="NAME"

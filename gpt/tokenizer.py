@@ -38,6 +38,7 @@ class Tokenizer(Protocol):
 
     name: str
     n_vocab: int
+    end_of_text: int | None  # the token between two documents
 
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``; a special token's name in it is ordinary text, never an error."""
@@ -62,6 +63,7 @@ class _EncodingTokenizer:
         self.name = name
         self.encoding = encoding
         self.n_vocab = encoding.n_vocab
+        self.end_of_text: int | None = encoding.eot_token
 
     def encode(self, text: str) -> list[int]:
         return self.encoding.encode_ordinary(text)
@@ -135,6 +137,7 @@ class CharTokenizer:
     """
 
     name = "char"
+    end_of_text: int | None = None
 
     def __init__(self, characters: str) -> None:
         if not characters:
@@ -181,12 +184,15 @@ class TiktokenTokenizer(_EncodingTokenizer):
 
 
 def train_bpe(
-    text: str, vocab_size: int = 1024, progress: Callable[[int, int], None] | None = None
+    text: str | Iterable[str],
+    vocab_size: int = 1024,
+    progress: Callable[[int, int], None] | None = None,
 ) -> BPETokenizer:
     """Learn ``vocab_size`` tokens from ``text``, counting the 256 bytes and ``<|endoftext|>``.
 
     Repeatedly merges the most frequent pair of neighbouring tokens, of equals the one with the
-    smallest ids, and ends early when no pair occurs twice: ``n_vocab`` is what was reached.
+    smallest ids, and ends early when no pair occurs twice: ``n_vocab`` is what was reached. A text
+    in pieces must be cut where ``PATTERN`` cuts it (``stream.separated``).
     ``progress(reached, vocab_size)`` is called after every merge. A ``vocab_size`` below 257 raises
     ValueError. Sennrich et al., 2016, algorithm 1.
 
@@ -200,7 +206,9 @@ def train_bpe(
         raise ValueError(
             f"vocab_size is {vocab_size}, but the 256 bytes and {END_OF_TEXT} alone make 257"
         )
-    frequency = Counter(match.group() for match in regex.finditer(PATTERN, text))
+    frequency: Counter[str] = Counter()
+    for piece in [text] if isinstance(text, str) else text:
+        frequency.update(match.group() for match in regex.finditer(PATTERN, piece))
     words = [list(word.encode("utf-8", errors="replace")) for word in frequency]
     weights = list(frequency.values())
 

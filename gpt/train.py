@@ -6,7 +6,6 @@ import json
 import math
 import shlex
 import time
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import tensorgrad
 from tensorgrad.optim import AdamW, LambdaLR, clip_grad_norm_, warmup_cosine
 
-from . import checkpoint, data, folder, reporting, tokenizer
+from . import checkpoint, corpus, data, folder, reporting, tokenizer
 from .costs import peak_memory
 from .divergence import Diverged, first_fault, layer_norms, spoilt
 from .folder import BEST, CHECKPOINT, METRICS, PREVIOUS, SUMMARY, TOKENIZER
@@ -73,18 +72,12 @@ class Trainer:
         if resume:
             self._check_fixed(folder.read_config(self.out)[0])
 
-        text = data.default_corpus() if config.data is None else data.read_text(config.data)
-        if resume:
-            self.tokenizer = tokenizer.load(self.out / TOKENIZER)
-        else:
-            self.tokenizer = tokenizer.build(
-                config.tokenizer, text, 1024 if config.vocab_size is None else config.vocab_size
-            )
-        ids = self.tokenizer.encode(text)
-        self.characters, self.tokens = len(text), len(ids)
+        coder = tokenizer.load(self.out / TOKENIZER) if resume else None
+        found = corpus.load(config.data, config.tokenizer, config.vocab_size, coder)
+        self.tokenizer, train, val = coder or found.tokenizer, found.train, found.val
+        self.characters, self.tokens = found.facts.characters, found.facts.tokens
         self.prompt = prompt_tokens(self.tokenizer, config.prompt)
-        train, val = data.train_val_split(ids)
-        self.model_config = config.model(self._vocab_size(max([*ids, *self.prompt])))
+        self.model_config = config.model(self._vocab_size(max(found.facts.largest, *self.prompt)))
         seeds = (config.seed, config.seed + 1, config.seed + 2)
         shape = (config.context, config.batch)
         self.batches = data.Batches(train, *shape, seed=seeds[0])
@@ -94,7 +87,7 @@ class Trainer:
             "val": data.Batches(val, *shape, seed=seeds[2]),
         }
 
-        self.text_crc = self.text_then = zlib.crc32(np.asarray(ids, dtype="<u4").tobytes())
+        self.text_crc = self.text_then = found.facts.crc
         tensorgrad.manual_seed(config.seed)
         self.model = GPT(self.model_config)
         self.model.recompute = config.recompute
@@ -139,7 +132,7 @@ class Trainer:
     def _vocab_size(self, largest: int) -> int:
         """The embedding's rows: the tokenizer's vocabulary, or for a ready-made one the choice."""
         known, chosen = self.tokenizer.n_vocab, self.config.vocab_size
-        if self.config.tokenizer in ("bpe", "char") or chosen is None:
+        if self.tokenizer.name in ("bpe", "char") or chosen is None:
             return known
         if chosen > known:
             name = self.tokenizer.name

@@ -101,8 +101,9 @@ FILES = {
 
 BAD_TRAINING = {
     "no such file": ("--data absent.txt", r"there is no file absent\.txt"),
-    "a folder": ("--data .", r"is a folder: name one text file"),
-    "an empty name": ("--data ''", r"is a folder"),
+    "a folder of all kinds": ("--data .", r"binary\.txt is binary"),
+    "a folder of a run": ("--data run", r"metrics\.jsonl, line 1 has no text under 'text'; it has"),
+    "an empty name": ("--data ''", "there is no file '':"),
     "an empty file": ("--data empty.txt", r"empty\.txt has no text in it"),
     "a blank file": ("--data blank.txt", r"blank\.txt has no text in it"),
     "text shorter than the context": ("--data short.txt", "context of 8 needs at least 9 tokens"),
@@ -348,7 +349,18 @@ def test_a_token_out_of_range(run: Path, call: Callable[..., Answer]) -> None:
 # -------------------------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["info"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["train"],
+        ["sample"],
+        ["info"],
+        ["prepare"],
+        ["tokenizer", "train"],
+        ["tokenizer", "inspect"],
+    ],
+)
 def test_help(command: list[str], call: Callable[..., Answer]) -> None:
     code, out, err = call(*command, "--help")
     assert (code, err) == (0, "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -288,3 +290,39 @@ def test_load_of_a_folder_of_text(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "made")
     documents = load(lines(tmp_path / "c.jsonl", [f"{i} is" for i in range(99)]), "bpe", 270)
     assert 0 < len(documents.val) < len(documents.train)
+
+
+# -------------------------------------------------------------------------------------- the memory
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from gpt import corpus, data, tokenizer
+from gpt.sources import Source
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+
+coder = tokenizer.BPETokenizer([b"ab", b"abab", b"abababab"])
+for name in ("small", "large"):
+    made = corpus.prepare(Source(name + ".txt"), Path(name), coder, "position")
+    batches = data.Batches(made.train, 64, 4, seed=0)
+    for _ in range(8):
+        batches.next()
+    print(peak())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_memory_does_not_grow_with_the_text(root: Path, tmp_path: Path) -> None:
+    """12 MB on a single line take what 1 MB did, and no more than the tokens that are mapped."""
+    line = "abababab" * 15 + "  "
+    for name, size in (("small", 10**6), ("large", 12 * 10**6)):
+        (tmp_path / f"{name}.txt").write_text(line * (size // len(line)))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    small, large = map(int, done.stdout.split())
+    mapped = (tmp_path / "large" / "all-00000.bin").stat().st_size // 1000
+    assert large - small < mapped + 1500  # kilobytes

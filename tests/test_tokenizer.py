@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import regex
 import requests
+import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -256,6 +258,70 @@ def test_bpe_decode(bpe: tokenizer.BPETokenizer) -> None:
 def test_bpe_tokens_are_checked(tokens: list[bytes]) -> None:
     with pytest.raises(ValueError, match="distinct and at least two bytes"):
         tokenizer.BPETokenizer(tokens)
+
+
+# ------------------------------------------------------------------------------------------- ranks
+
+
+def encode_by_ranks(text: str, encoding: tiktoken.Encoding) -> list[int]:
+    """What tiktoken promises: within a piece, the pair of the lowest rank is merged first."""
+    ids: list[int] = []
+    for piece in regex.findall(encoding._pat_str, text):
+        parts = [bytes([byte]) for byte in piece.encode()]
+        while len(parts) > 1:
+            ranks = [encoding._mergeable_ranks.get(a + b) for a, b in pairwise(parts)]
+            best = min((rank for rank in ranks if rank is not None), default=None)
+            if best is None:
+                break
+            at = ranks.index(best)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        ids += [encoding._mergeable_ranks[part] for part in parts]
+    return ids
+
+
+@pytest.fixture(scope="module", params=["bpe", "cl100k_base", "r50k_base"])
+def ranked(request: pytest.FixtureRequest, bpe: tokenizer.BPETokenizer) -> tokenizer.Tokenizer:
+    if request.param == "bpe":
+        return bpe
+    shared = request.getfixturevalue("shared") / "tiktoken"
+    if not shared.is_dir():
+        pytest.skip("the shared data have no tiktoken tables")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(shared))
+        return tokenizer.TiktokenTokenizer(request.param)
+
+
+WORDS = st.lists(
+    st.sampled_from(["the", " statement", "潮の音", "don't", "\r\n", " \t", "👩\u200d👩", "."])
+)
+
+
+@settings(max_examples=150)
+@given(st.one_of(ASSIGNED, REPETITIVE, WORDS.map("".join)))
+@example(TRICKY)
+def test_the_ranks_decide(ranked: tokenizer.Tokenizer, text: str) -> None:
+    ids = ranked.encode(text)
+    assert ids == encode_by_ranks(text, ranked.encoding)
+    assert ranked.decode(ids) == text
+
+
+@settings(max_examples=150)
+@given(ANY)
+def test_ranked_round_trip(ranked: tokenizer.Tokenizer, text: str) -> None:
+    ids = ranked.encode(text)
+    assert ranked.decode(ids) == text
+    assert b"".join(map(ranked.token_bytes, ids)) == text.encode()
+
+
+@given(st.binary(max_size=40), st.lists(st.integers(0, 1023)))
+def test_bytes_that_are_no_text(
+    bpe: tokenizer.BPETokenizer, content: bytes, ids: list[int]
+) -> None:
+    """A model may write any ids: their bytes are exact, and as text the broken ones U+FFFD."""
+    assert b"".join(map(bpe.token_bytes, content)) == content
+    assert bpe.decode(content) == content.decode(errors="replace")
+    written = b"".join(map(bpe.token_bytes, ids))
+    assert bpe.decode(ids) == written.decode(errors="replace")
 
 
 # ------------------------------------------------------------------------------------------- char

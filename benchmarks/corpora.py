@@ -81,7 +81,7 @@ def peak(arguments: tuple[str, ...]) -> int:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     found = re.search(r"VmHWM:\s*(\d+) kB", done.stdout)
     if done.returncode or not found:
-        sys.exit(done.stderr or "this needs Linux")
+        sys.exit(done.stderr or f"{arguments[0]} ended with {done.returncode}, or this is no Linux")
     return int(found[1]) // 1000
 
 

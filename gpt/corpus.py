@@ -108,7 +108,7 @@ def learn(
                 characters.update(piece)
         return tokenizer.CharTokenizer("".join(characters))
     if name != "bpe":
-        return tokenizer.TiktokenTokenizer(name)
+        return tokenizer.build(name, "")
     left = SAMPLE
 
     def sample() -> Iterator[str]:

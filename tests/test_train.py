@@ -782,7 +782,8 @@ def test_vocabulary_of_a_ready_made_encoding(
 ) -> None:
     """Rows are what was chosen, but enough for the text and the prompt."""
     coder = tokenizer.BPETokenizer([b"ti", b"times", b"is", b"xyz"])  # n_vocab 261
-    monkeypatch.setattr(tokenizer, "build", lambda name, text, vocab_size: coder)
+    coder.name = "gpt2"
+    monkeypatch.setattr(tokenizer, "build", lambda name, text: coder)
     (tmp_path / "text.txt").write_text(TEXT)
 
     def rows(**changes: Any) -> tuple[int, list[str]]:
@@ -796,7 +797,9 @@ def test_vocabulary_of_a_ready_made_encoding(
     grown = ["the text has tokens up to 258: the vocabulary is 259, not 200"]
     assert rows(vocab_size=200) == (259, grown)
     assert rows(vocab_size=259, prompt="xyz")[0] == 260
-    with pytest.raises(ValueError, match="vocab_size is 262, but the tokenizer bpe has 261 tokens"):
+    with pytest.raises(
+        ValueError, match="vocab_size is 262, but the tokenizer gpt2 has 261 tokens"
+    ):
         rows(vocab_size=262)
 
 

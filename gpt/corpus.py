@@ -302,10 +302,7 @@ def load(
     """
     if path is not None and is_prepared(path):
         return _fitting(load_prepared(path), path, name, vocab_size, coder)
-    if path is None:
-        source: Source = _Text(default_corpus())
-    else:
-        source = Source(path)
+    source = source_of(path)
     split = "position" if path is None else default_split(Path(path))
     coder = coder or learn(name, source, vocab_size, split, VAL_FRACTION)
     facts, dtype = Facts(), dtype_for(coder.n_vocab)
@@ -316,6 +313,11 @@ def load(
     if split == "position":
         tokens["train"], tokens["val"] = train_val_split(tokens["all"], VAL_FRACTION)
     return Corpus(coder, tokens["train"], tokens["val"], facts)
+
+
+def source_of(path: str | Path | None) -> Source:
+    """The documents at a path; of None, the default text."""
+    return _Text(default_corpus()) if path is None else Source(path)
 
 
 def _fitting(

@@ -470,12 +470,14 @@ def vocabulary(config: RunConfig) -> int:
     Of bpe it is what is asked for: of a short text it may learn fewer. Of an encoding of tiktoken
     it is what is asked for, too: the text may need more.
     """
+    if config.data is not None and corpus.is_prepared(config.data):
+        return tokenizer.load(Path(config.data) / corpus.CODER).n_vocab
     if config.tokenizer == "bpe":
         return 1024 if config.vocab_size is None else config.vocab_size
     if config.tokenizer != "char" and config.vocab_size is not None:
         return config.vocab_size
-    text = data.default_corpus() if config.data is None else data.read_text(config.data)
-    return tokenizer.build(config.tokenizer, text, 0).n_vocab
+    source = corpus.source_of(config.data)
+    return corpus.learn(config.tokenizer, source, None, "position", 0.0).n_vocab
 
 
 def prompt_tokens(coder: tokenizer.Tokenizer, prompt: str) -> list[int]:

@@ -144,6 +144,7 @@ def test_prepare_and_train(
     code, out, err = call("train", "--out", "run", *tiny)
     assert (code, err) == (0, "")
     assert "(bpe) from data/made" in out
+    assert "vocabulary 280" in call("info", *tiny)[1]
     again = ("train", "--resume", "--out", "run", "--steps", "2")
     assert call(*again)[0] == 0
     call("prepare", "text.txt", "--out", "other", "--vocab-size", "270")

@@ -108,7 +108,7 @@ def test_to_makes_a_copy_only_when_it_must():
 
 def test_importing_does_not_load_much():
     """Nothing slow to import, and nothing optional, is loaded before it is asked for."""
-    slow = {"asyncio", "graphviz", "inspect", "matplotlib", "nn", "numba", "safetensors", "torch"}
+    slow = {"asyncio", "graphviz", "matplotlib", "nn", "numba", "safetensors", "torch"}
     code = (
         "import sys, numpy; before = set(sys.modules); "
         "import tensorgrad; print(*(set(sys.modules) - before))"

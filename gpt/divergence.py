@@ -22,6 +22,8 @@ from .model import GPT
 class Diverged(RuntimeError):
     """The loss or the gradients are not finite, or the loss has jumped."""
 
+    exit_code = 3  # of the command line
+
 
 def layer_of(parameter: str) -> str:
     """The part of the model that a parameter belongs to: a block, an embedding, ...

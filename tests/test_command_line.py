@@ -24,7 +24,7 @@ from tiny_run import TEXT, TINY, contents, flags, metrics, trainer
 
 import tensorgrad
 from gpt import __main__ as command_line
-from gpt import checkpoint, curves, display, folder, reporting, sampling, tokenizer, train
+from gpt import checkpoint, costs, curves, display, folder, reporting, sampling, tokenizer, train
 from gpt.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, TOKENIZER
 from gpt.generate import generate
 from gpt.model import GPT
@@ -386,7 +386,7 @@ def test_presets_in_the_help_are_true(call: Callable[..., Answer]) -> None:
     assert list(shown) == list(PRESETS)
     assert shown.pop("default") == "the values in brackets above"
     for name, line in shown.items():
-        parsed = vars(command_line._parser().parse_args(["train", *shlex.split(line)]))
+        parsed = vars(command_line.parser_for(["train"]).parse_args(["train", *shlex.split(line)]))
         for other in ("command", "preset", "config", "out", "resume"):
             del parsed[other]
         assert dataclasses.replace(PRESETS["default"], **parsed) == PRESETS[name]
@@ -487,9 +487,7 @@ def test_info(run: Path, call: Callable[..., Answer]) -> None:
 def test_info_of_presets(call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without learning a vocabulary, which takes long."""
     monkeypatch.setattr(tokenizer, "build", lambda *args: pytest.fail("builds a tokenizer"))
-    monkeypatch.setattr(
-        command_line.costs, "described", lambda model, *rest: [f"{model.parameter_count():,}"]
-    )
+    monkeypatch.setattr(costs, "described", lambda model, *rest: [f"{model.parameter_count():,}"])
     assert text_of(call("info")) == "932,608\n"
     assert text_of(call("info", "--preset", "textbook")) == "13,309,030\n"
 
@@ -804,13 +802,19 @@ def read_terminal(descriptor: int) -> Iterator[bytes]:
         yield piece
 
 
-def test_start_is_quick(root: Path, here: Path) -> None:
-    """--help loads nothing that only training or drawing needs."""
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        ([], ["numpy", "tensorgrad", "nn", "gpt.train"]),
+        (["train"], ["matplotlib", "graphviz", "pygraphviz", "tiktoken", "tqdm", "safetensors"]),
+    ],
+)
+def test_start_is_quick(command: list[str], heavy: list[str], root: Path, here: Path) -> None:
+    """--help loads nothing that only a command, or only a part of its work, needs."""
     code = (
         "import sys\nfrom gpt.__main__ import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = 'matplotlib', 'graphviz', 'pygraphviz', 'tiktoken', 'tqdm', 'safetensors'\n"
-        "print([name for name in heavy if name in sys.modules])"
+        f"try: main({[*command, '--help']})\nexcept SystemExit: pass\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
     )
     process = start(root, "-c", code)
     out, err = process.communicate()

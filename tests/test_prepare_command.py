@@ -16,7 +16,8 @@ import pytest
 from tiny_run import TEXT, contents, flags
 
 from gpt import __main__ as command_line
-from gpt import corpus, cuts, tokenizer
+from gpt import corpus, tokenizer
+from gpt.commands.tokenizer import named
 from gpt.train import Trainer
 
 Answer = tuple[int, str, str]
@@ -231,4 +232,4 @@ def test_inspect_knows_folders(call: Callable[..., Answer], here: Path) -> None:
     call("prepare", "text.txt", "--out", "made", "--tokenizer", "bpe.json")
     of_folder, of_file = (call("tokenizer", "inspect", x, "12") for x in ("made", "bpe.json"))
     assert of_folder == of_file
-    assert cuts.named("made").to_json() == cuts.named("bpe.json").to_json()
+    assert named("made").to_json() == named("bpe.json").to_json()

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import corpus, data, prepare, tokenizer
-from .reporting import printable
-from .tokenizer import Tokenizer
+from .. import corpus, data, tokenizer
+from ..reporting import printable
+from ..tokenizer import Tokenizer
+from . import prepare
 
 # Backgrounds of the 256 colours that terminals have, light enough for black letters.
 COLOURS = (153, 157, 223, 218, 159, 229)
@@ -32,13 +33,9 @@ Learn a byte-level BPE tokenizer from a text, and write it to a file.
 """
 
 
-def add_parser(commands: Any) -> None:
-    """The command ``tokenizer`` among those of the command line."""
-    parser = commands.add_parser(
-        "tokenizer",
-        help="train a tokenizer, or see how one cuts a text",
-        description="Train a tokenizer, or see how one cuts a text.",
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its two actions."""
+    parser.description = "Train a tokenizer, or see how one cuts a text."
     actions = parser.add_subparsers(dest="action", required=True, metavar="{train,inspect}")
     layout: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     train = actions.add_parser("train", help="learn from a text", description=TRAIN, **layout)
@@ -61,8 +58,8 @@ def add_parser(commands: Any) -> None:
     inspect.add_argument("--ids", action="store_true", help="a line for each token: id and bytes")
 
 
-def command(given: dict[str, Any]) -> int:
-    """``tokenizer`` with the flags that were given."""
+def run(given: dict[str, Any]) -> int:
+    """Train one, or show what one does."""
     return {"train": _train, "inspect": _inspect}[given.pop("action")](given)
 
 
@@ -133,7 +130,7 @@ def shown(token: int, coder: Tokenizer) -> str:
 def barred(ids: Sequence[int], coder: Tokenizer) -> str:
     """The tokens with bars between them, and line breaks also in letters.
 
-    >>> from .tokenizer import BPETokenizer
+    >>> from gpt.tokenizer import BPETokenizer
     >>> barred([257, 32, 0xC3, 0xA9], BPETokenizer([b"he", b"hel"]))
     'hel| |\\\\xc3|\\\\xa9'
     """

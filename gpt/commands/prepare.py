@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import corpus, tokenizer
-from .corpus import Facts
-from .shards import SHARD, dtype_for
-from .sources import GLOBS, INVALID, Source
+from .. import corpus, tokenizer
+from ..corpus import Facts
+from ..shards import SHARD, dtype_for
+from ..sources import GLOBS, INVALID, Source
 
 DESCRIPTION = """\
 Cut a text into tokens and write them to a folder that `train --data` takes.
@@ -38,16 +38,11 @@ the split:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """The command ``prepare`` among those of the command line."""
-    parser = commands.add_parser(
-        "prepare",
-        help="make a text into tokens on the disk",
-        usage="%(prog)s PATH --out DIR [FLAG ...]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.usage = "%(prog)s PATH --out DIR [FLAG ...]"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("source", metavar="PATH", help="a text file, .jsonl, .gz or a folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new folder")
     parser.add_argument(
@@ -111,8 +106,8 @@ def maker_of(
     return tokenizer.load(name)
 
 
-def command(given: dict[str, Any]) -> int:
-    """``prepare`` with the flags that were given."""
+def run(given: dict[str, Any]) -> int:
+    """Make the folder that the flags ask for."""
     source, out = source_of(given), given["out"]
     split = given["split"] or corpus.default_split(source.path)
     fraction, size = given["val_fraction"], given["shard_tokens"]

@@ -208,6 +208,18 @@ def test_threads_after_a_fork() -> None:
 
 
 @needs_numba
+def test_functions_of_no_module_can_still_be_compiled() -> None:
+    """As Numba's own are, and those that a program makes with exec."""
+    code = (
+        "import numba, tensorgrad.backend.kernels.compiled\n"
+        "made = {'__name__': None}\n"
+        "exec('def double(x): return 2 * x', made)\n"
+        "print(numba.njit(made['double'])(21))\n"
+    )
+    assert run(code).stdout == "42\n"
+
+
+@needs_numba
 def test_kernels_give_the_same_on_three_threads(
     three_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import tensorgrad
 from tensorgrad import fused
-from tensorgrad.backend import kernels
+from tensorgrad.backend import kernels, threads
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBA = importlib.util.find_spec("numba") is not None
@@ -182,6 +182,33 @@ def test_attention(
 
         monkeypatch.setattr(kernels.attention, "SCORES", scores)
         agree(attention, qkv(lead, n, m, 6, "normal", dtype), *TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("n", "m", "d", "e"),
+    [(8, 8, 1, 1), (32, 32, 32, 32), (33, 31, 3, 37), (40, 100, 12, 64), (100, 7, 33, 4)],
+)
+def test_attention_of_heads_cut_from_one_array(
+    backend: str, n: int, m: int, d: int, e: int, causal: bool, dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As a transformer does: [B, T, H, D] → [B, H, T, D]; on one thread and on three."""
+    sizes = ((n, d), (m, d), (m, e))
+    arrays = [values("normal", (2, t, 3, w), dtype, i) for i, (t, w) in enumerate(sizes)]
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        q, k, v = (x.permute(0, 2, 1, 3) for x in (q, k, v))
+        y = fused.scaled_dot_product_attention(q, k, v, None, None, scale=0.4, causal=causal)
+        assert not kernels.enabled or y.transpose(1, 2).is_contiguous()
+        return y
+
+    rtol, atol = TOLERANCE[dtype]
+    for count in (1, 3):
+        monkeypatch.setattr(threads, "COUNT", count)
+        monkeypatch.setattr(threads, "ALONE", 0)
+        agree(attention, arrays, rtol, 10 * atol)  # sums of up to 100 products
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -36,19 +36,20 @@ def thread_count() -> int:
 COUNT = thread_count()  # as NumPy does, once
 
 
-def spread(loop: Callable, arrays: Sequence[Any], *rest: Any) -> None:
+def spread(loop: Callable, arrays: Sequence[Any], *rest: Any, work: int | None = None) -> None:
     """``loop(*arrays, *rest)``, where arrays are cut along their first axis, of one length.
 
-    ``loop`` releases the interpreter's lock and writes into the pieces it is given.
+    ``loop`` releases the interpreter's lock and writes into the pieces it is given. ``work`` is how
+    long it takes, compared to a loop over so many elements; by default those of the first array.
     """
     rows = len(arrays[0])
-    if COUNT == 1 or arrays[0].size <= ALONE or rows == 1:
+    if COUNT == 1 or rows == 1 or (arrays[0].size if work is None else work) <= ALONE:
         loop(*arrays, *rest)
         return
     size = -(-rows // (PIECES * COUNT))
     pieces = deque(slice(i, i + size) for i in range(0, rows, size))
 
-    def work() -> None:
+    def take_pieces() -> None:
         while pieces:
             try:
                 piece = pieces.popleft()
@@ -56,8 +57,8 @@ def spread(loop: Callable, arrays: Sequence[Any], *rest: Any) -> None:
                 return
             loop(*(a[piece] for a in arrays), *rest)
 
-    helpers = [_helpers().submit(work) for _ in range(COUNT - 1)]
-    work()
+    helpers = [_helpers().submit(take_pieces) for _ in range(COUNT - 1)]
+    take_pieces()
     for helper in helpers:
         if not helper.cancel():
             helper.result()

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 
 from ..threads import spread
+from . import attention_loops
 from .attention import attention_kernel
 from .kernel import Kernel
 from .lanes import exp, jit, largest, normal_cdf
@@ -357,6 +358,21 @@ def scores_vjp(gp, p):
     _scores_vjp_rows(gp.reshape(-1, m), p.reshape(-1, m))
 
 
+_by_blocks = attention_kernel(sys.modules[__name__])  # NumPy's products, these passes
+
+
+def _attention(q, k, v, mask, keep, *, scale, causal):
+    if attention_loops.takes(q, k, v, mask, keep):
+        return attention_loops.forward(q, k, v, scale, causal)
+    return _by_blocks.forward(q, k, v, mask, keep, scale=scale, causal=causal)
+
+
+def _attention_vjp(g, inputs, saved, needs, *, scale, causal):
+    if attention_loops.takes(*inputs):
+        return *attention_loops.vjp(g, *inputs[:3], *saved, scale, causal), None, None
+    return _by_blocks.vjp(g, inputs, saved, needs, scale=scale, causal=causal)
+
+
 # --- what optimizers do to one parameter ----------------------------------------------------------
 
 
@@ -419,5 +435,5 @@ KERNELS = {
     "layer_norm": Kernel(_layer_norm, _layer_norm_vjp),
     "rms_norm": Kernel(_rms_norm, _rms_norm_vjp),
     "cross_entropy": Kernel(_cross_entropy, _cross_entropy_vjp),
-    "scaled_dot_product_attention": attention_kernel(sys.modules[__name__]),
+    "scaled_dot_product_attention": Kernel(_attention, _attention_vjp),
 }

@@ -54,8 +54,8 @@ class _Announcement(event.Listener):
     said = False
 
     def on_start(self, event):
-        ours = event.data["dispatcher"].py_func.__module__.startswith(__package__)
-        if ours and not _Announcement.said:
+        module = event.data["dispatcher"].py_func.__module__  # None where exec made it
+        if (module or "").startswith(__package__) and not _Announcement.said:
             _Announcement.said = True
             print(
                 "tensorgrad: compiling its kernels, which takes some seconds the first time; "
@@ -191,3 +191,23 @@ def _largest_of(row, size, scale):
         return _float_of_bits(np.int32(peak ^ ((peak >> np.int32(31)) & _ALL_BUT_SIGN)))
 
     return largest32
+
+
+# --- a row of a matrix ----------------------------------------------------------------------------
+
+
+@intrinsic
+def _pointer(typing_context, address):
+    """An address as a pointer."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.uintp), generate
+
+
+@jit
+def contiguous(matrix, i):
+    """Row i, of which the caller knows that its elements lie side by side."""
+    address = np.uintp(matrix.ctypes.data + i * matrix.strides[0])
+    return numba.carray(_pointer(address), (matrix.shape[1],), matrix.dtype)

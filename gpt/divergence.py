@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import nn
@@ -23,6 +24,47 @@ class Diverged(RuntimeError):
     """The loss or the gradients are not finite, or the loss has jumped."""
 
     exit_code = 3  # of the command line
+
+
+def explained(
+    step: int, what: str, where: str, lr: float, kept: Path, again: str, remedy: str = ""
+) -> Diverged:
+    """One paragraph: what was seen, where it came from, what is kept, how to go on.
+
+    Args:
+        kept: the last good checkpoint, if there is one.
+        again: the command that resumes the run.
+        remedy: more that can be done.
+    """
+    return Diverged(
+        f"the training has diverged in step {step}: {what}"
+        + (f"; {where}" if where else "; no single operation gives nan or inf")
+        + f". The learning rate is {lr:.3g}: try a lower --lr, a longer --warmup, a smaller "
+        f"--clip{remedy}. "
+        + (
+            f"The last good checkpoint, {kept}, is kept; to go on from it: {again} "
+            f"--lr {lr / 4:.1g}"
+            if kept.exists()
+            else "There is no checkpoint yet: begin again"
+        )
+    )
+
+
+def largest(now: dict[str, float], norm: float, before: dict[str, float]) -> str:
+    """Which layer has the largest gradient, and how large it was.
+
+    Args:
+        now: the norms of the layers' gradients, clipped by one factor for all.
+        norm: that of all gradients before they were clipped.
+        before: the layers' norms when they were last measured.
+    """
+    layer = max(now, key=lambda name: now[name])
+    scale = norm / (math.hypot(*now.values()) or 1.0)
+    then = before.get(layer)
+    return (
+        f"the largest gradient is that of the layer {layer}, of norm {now[layer] * scale:.3g}"
+        + (f" (when last measured: {then:.3g})" if then else "")
+    )
 
 
 def layer_of(parameter: str) -> str:

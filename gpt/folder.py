@@ -15,12 +15,13 @@ from .presets import RunConfig
 CHECKPOINT, PREVIOUS, BEST = (
     "checkpoint.safetensors", "previous.safetensors", "best.safetensors"
 )  # fmt: skip
-CONFIG, TOKENIZER, METRICS, SUMMARY = (
-    "config.json", "tokenizer.json", "metrics.jsonl", "summary.json"
+CONFIG, TOKENIZER, METRICS, SUMMARY, SAMPLE = (
+    "config.json", "tokenizer.json", "metrics.jsonl", "summary.json", "sample.txt"
 )  # fmt: skip
-FILES = (CHECKPOINT, PREVIOUS, BEST, CONFIG, TOKENIZER, METRICS, SUMMARY,
-         "loss.svg", "loss.png", "training.svg", "training.png", "block.svg", "block.dot",
-         "sample.txt")  # fmt: skip
+FILES = (
+    CHECKPOINT, PREVIOUS, BEST, CONFIG, TOKENIZER, METRICS, SUMMARY, SAMPLE,
+    "loss.svg", "loss.png", "training.svg", "training.png", "block.svg", "block.dot",
+)  # fmt: skip
 
 
 def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
@@ -113,15 +114,16 @@ def _free(path: Path) -> Path:
     return name
 
 
-def reopen(out: Path, record: dict[str, Any], step: int) -> None:
-    """Go on in the folder of a run from a checkpoint of ``step``."""
+def reopen(out: Path, record: dict[str, Any], step: int) -> list[dict[str, Any]]:
+    """Go on in the folder of a run from a checkpoint of ``step``; returns its metrics so far."""
     # What was measured after the checkpoint will be measured again.
-    metrics = curves.read_metrics(out / METRICS)
-    _write_records(out, record, [m for m in metrics if m["step"] <= step])
+    metrics = [m for m in curves.read_metrics(out / METRICS) if m["step"] <= step]
+    _write_records(out, record, metrics)
     for name in FILES:  # a program that was killed while it wrote has left this
         for litter in (*out.glob(f"{name}.????????.tmp"), *out.glob(f"{name}.new*")):
             with suppress(OSError):
                 litter.unlink()
+    return metrics
 
 
 def set_aside(out: Path) -> Path | None:

@@ -6,15 +6,100 @@ import dataclasses
 import unicodedata
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorgrad
 from tensorgrad import graph
 
 from . import curves
+from .callbacks import Callback, Metrics, Result
 from .config import GPTConfig
-from .folder import METRICS
-from .model import Block
+from .costs import peak_memory
+from .folder import BEST, CHECKPOINT, METRICS, PREVIOUS, SAMPLE, SUMMARY
+from .model import GPT, Block
+
+if TYPE_CHECKING:
+    from .train import Trainer
+
+
+class Report(Callback):
+    """Tells the user how a run goes and what has come of it, through the trainer's ``say``."""
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        c, m = trainer.config, trainer.model_config
+        trainer.say(
+            f"{trainer.model.parameter_count():,} parameters: layers {m.layers}, heads {m.heads}, "
+            f"width {m.width}, context {m.context}, vocabulary {m.vocab_size:,}\n"
+            f"{trainer.tokens:,} tokens of {trainer.characters / trainer.tokens:.1f} characters "
+            f"({trainer.tokenizer.name}) from {c.data or 'the Python language reference'}"
+        )
+        if c.recompute:
+            trainer.say(memory_saved(trainer.model, c.batch))
+        self.bar = progress(trainer.step, c.steps)
+
+    def on_step_end(self, trainer: Trainer, step: int, metrics: Metrics) -> None:
+        loss, rate = metrics["loss"], metrics["tokens_per_second"]
+        self.bar.set_description_str(f"loss {loss:.3f}, {rate:,.0f} tokens/s", False)
+        self.bar.update(1)
+
+    def on_evaluation(self, trainer: Trainer, step: int, metrics: Metrics) -> None:
+        with self.bar.external_write_mode():
+            trainer.say(
+                f"step {step:>6,}   train loss {metrics['train_loss']:.4f}   "
+                f"val loss {metrics['val_loss']:.4f}   {metrics['tokens_per_second']:>8,.0f} "
+                f"tokens/s   {metrics['seconds']:>5.0f} s"
+            )
+
+    def on_train_end(self, trainer: Trainer, result: Result) -> None:
+        self.close()
+        if result.reason == "interrupted":
+            trainer.say(
+                f"stopped after step {result.step:,} of {trainer.config.steps:,}; "
+                f"saved {trainer.out / CHECKPOINT}"
+            )
+            trainer.say(f"to go on: {trainer.how_to_go_on}")
+        elif result.summary:
+            _tell_the_end(trainer, result)
+
+    def close(self) -> None:
+        if bar := vars(self).pop("bar", None):
+            bar.close()
+
+
+def _tell_the_end(trainer: Trainer, result: Result) -> None:
+    """Losses, pictures, the sample, and which files there are."""
+    out, say, summary = trainer.out, trainer.say, result.summary
+    best = summary["best"]
+    say(
+        f"validation loss {summary['val_loss']:.4f} over {summary['val_tokens']:,} tokens "
+        f"(in the lines above: over {trainer.config.eval_batches} random batches)"
+    )
+    if result.reason == "patience":
+        say(
+            f"stopped early after step {result.step:,}: the {trainer.patience.since} evaluations "
+            f"since step {best['step']:,} found no better loss than {best['val_loss']:.4f}; "
+            f"its weights are in {out / BEST}"
+        )
+    if result.reason == "stop":
+        say(f"stopped by a callback after step {result.step:,} of {trainer.config.steps:,}")
+    title = f"{out.resolve().name}: {result.model.parameter_count():,} parameters"
+    config = trainer.model_config
+    pictures, advice = draw(out, title, config) if trainer.config.pictures else ([], [])
+    names = (CHECKPOINT, PREVIOUS, BEST, METRICS, SUMMARY)
+    written = [*(out / name for name in names if (out / name).exists()), *pictures]
+    say(f"\n{' sample ':-^80}\n{printable(result.sample)}\n{'-' * 80}")
+    say(f"wrote {out}: {', '.join(p.name for p in written)}, {SAMPLE}")
+    for line in advice:
+        say(line)
+
+
+def memory_saved(model: GPT, batch: int) -> str:
+    """What --recompute saves, measured."""
+    less, more = (peak_memory(model, batch, on) / 2**20 for on in (True, False))
+    return (
+        f"recompute: a batch takes {less:,.1f} MiB beside the weights, without it {more:,.1f} "
+        f"MiB: {1 - less / more:.0%} saved (peaks measured with tracemalloc)"
+    )
 
 
 def say_at_once(line: str) -> None:

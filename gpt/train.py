@@ -6,7 +6,8 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,36 @@ import numpy as np
 import tensorgrad
 from tensorgrad.optim import AdamW, LambdaLR, clip_grad_norm_, warmup_cosine
 
-from . import checkpoint, corpus, data, folder, reporting, tokenizer
-from .costs import peak_memory
+from . import checkpoint, choices, corpus, data, divergence, folder, reporting, tokenizer
+from .callbacks import Callback, Callbacks, Function, Metrics, Result
+from .choices import FIXED, choose, prompt_tokens, vocabulary
 from .divergence import Diverged, first_fault, layer_norms, spoilt
-from .folder import BEST, CHECKPOINT, METRICS, PREVIOUS, SUMMARY, TOKENIZER
+from .folder import BEST, CHECKPOINT, PREVIOUS, SAMPLE, SUMMARY, TOKENIZER
 from .generate import generate
 from .interrupts import interruptible
 from .label import label
 from .model import GPT
-from .presets import LINE_BREAK, RunConfig
+from .presets import RunConfig
 from .stopping import Patience, Spikes
+
+__all__ = ["FIXED", "Result", "Trainer", "choose", "prompt_tokens", "vocabulary"]
 
 Batch = list[tuple[tensorgrad.Tensor, tensorgrad.Tensor]]
 
 WINDOWS = 2000  # of the validation split, at most, for the loss at the end
 
-# What a run began with, and a checkpoint therefore holds. All other choices can change on resuming.
-FIXED = ("tokenizer", "vocab_size", "context", "width", "layers", "heads", "positions",
-         "activation", "bias", "tied", "init", "seed")  # fmt: skip
-
 
 class Trainer:
     """One run: its data, model, optimizer and folder.
+
+    >>> import pathlib
+    >>> _ = pathlib.Path("my.txt").write_text("one two three four five " * 20)
+    >>> trainer = Trainer(
+    ...     data="my.txt", tokenizer="char", context=8, width=8, layers=1, heads=1, steps=2,
+    ...     eval_batches=1, pictures=False, out="runs/mine", say=lambda line: None,
+    ... )
+    >>> trainer.fit().losses["step"]
+    [1, 2]
 
     A run that was interrupted and resumed ends with the same weights and metrics, to the bit, as
     one that was not. The learning rate is a function of the step and of ``config`` (its ``steps``
@@ -45,11 +54,15 @@ class Trainer:
     longer cosine: its rate jumps up and falls again.
 
     Args:
-        config: all choices; on resuming, those in ``FIXED`` must be the run's own.
-        out: the folder that everything of the run goes to.
-        resume: continue the run in that folder from its checkpoint.
+        config: all choices; instead of it, a ``preset``, or nothing for the default one.
+        out: the folder that everything of the run goes to; ``runs/`` and the preset's name.
+        resume: continue the run in that folder from its checkpoint; its choices are the run's own,
+            and those in ``FIXED`` must stay so.
         say: receives the lines meant for the user.
         command: starts a program that trains, for the sentence that says how to go on.
+        callbacks: listen to the run; a function is called after each step with the trainer, the
+            step's number and its metrics.
+        given: choices that differ from the preset's: fields of RunConfig.
 
     Raises:
         ValueError, OSError, RuntimeError: one sentence that names the problem and the remedy;
@@ -58,26 +71,43 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
-        out: Path,
+        config: RunConfig | None = None,
+        out: str | Path | None = None,
         resume: bool = False,
         say: Callable[[str], object] = reporting.say_at_once,
         command: str = "python -m gpt train",
+        *,
+        preset: str | None = None,
+        callbacks: Iterable[Callback | Function] = (),
+        **given: Any,
     ) -> None:
+        if config is None:
+            config, out = choose(preset, given, out, resume)
+        elif preset is not None:
+            raise ValueError("a config and a preset are two: leave out one of them")
+        else:
+            config, out = choices.changed(config, given), Path(out or "runs/default")
         self.config, self.out, self.say, self.command = config, out, say, command
+        self.callbacks = Callbacks([reporting.Report()], callbacks)
         self.step, self.seconds = 0, 0.0
         self.stopped_by = 0  # the signal that ended the run before its time
         self.patience, self.spikes = Patience(config.patience), Spikes(config.spike)
         self.layer_norms: dict[str, float] = {}  # of the gradients, when last measured
+        self._stopping = False
+        self._before_callbacks: dict[str, Any] | None = None  # the random states, while one runs
         if resume:
-            self._check_fixed(folder.read_config(self.out)[0])
+            choices.check_fixed(folder.read_config(self.out)[0], config, self.out)
 
         coder = tokenizer.load(self.out / TOKENIZER) if resume else None
         found = corpus.load(config.data, config.tokenizer, config.vocab_size, coder)
         self.tokenizer, train, val = coder or found.tokenizer, found.train, found.val
         self.characters, self.tokens = found.facts.characters, found.facts.tokens
         self.prompt = prompt_tokens(self.tokenizer, config.prompt)
-        self.model_config = config.model(self._vocab_size(max(found.facts.largest, *self.prompt)))
+        largest = max(found.facts.largest, *self.prompt)
+        rows, remark = choices.embedding_rows(self.tokenizer, config.vocab_size, largest)
+        if remark:
+            say(remark)
+        self.model_config = config.model(rows)
         seeds = (config.seed, config.seed + 1, config.seed + 2)
         shape = (config.context, config.batch)
         self.batches = data.Batches(train, *shape, seed=seeds[0])
@@ -99,6 +129,7 @@ class Trainer:
             warmup_cosine(config.warmup, config.steps, floor),
             last_epoch=self.step - 1,
         )
+        self.metrics: list[Metrics] = []  # the objects of metrics.jsonl
         sessions = folder.read_sessions(out) if resume else []
         record = {
             "run": config.to_json(),
@@ -106,7 +137,7 @@ class Trainer:
             "sessions": [*sessions, {"step": self.step, **label(config.seed)}],
         }
         if resume:
-            folder.reopen(out, record, self.step)
+            self.metrics = folder.reopen(out, record, self.step)
             if problem:
                 kept = folder.set_aside(out)
                 say(problem + (f"; the bad file is kept as {kept}" if kept else ""))
@@ -115,34 +146,6 @@ class Trainer:
             say(f"resumed {out} at step {self.step}")
         elif kept := folder.create(out, self.tokenizer, record):
             say(f"kept the earlier run in {out} as {kept}")
-
-    def _check_fixed(self, saved: RunConfig) -> None:
-        """ValueError if a choice is not the run's own that cannot change any more."""
-        clashes = [
-            f"{name} is {getattr(saved, name)!r} there and {getattr(self.config, name)!r} here"
-            for name in FIXED
-            if getattr(saved, name) != getattr(self.config, name)
-        ]
-        if clashes:
-            raise ValueError(
-                f"the run in {self.out} has another config: {'; '.join(clashes)}; "
-                "leave these choices out to resume it, or --resume to start another run"
-            )
-
-    def _vocab_size(self, largest: int) -> int:
-        """The embedding's rows: the tokenizer's vocabulary, or for a ready-made one the choice."""
-        known, chosen = self.tokenizer.n_vocab, self.config.vocab_size
-        if self.tokenizer.name in ("bpe", "char") or chosen is None:
-            return known
-        if chosen > known:
-            name = self.tokenizer.name
-            raise ValueError(f"vocab_size is {chosen}, but the tokenizer {name} has {known} tokens")
-        if largest >= chosen:
-            self.say(
-                f"the text has tokens up to {largest:,}: the vocabulary is {largest + 1:,}, "
-                f"not {chosen:,}"
-            )
-        return max(chosen, largest + 1)
 
     def _optimizer(self) -> AdamW:
         """AdamW that decays matrices only: biases and norms have no scale to keep small."""
@@ -162,7 +165,9 @@ class Trainer:
 
     def save(self) -> Path:
         """Write the last checkpoint; the one before it is kept under another name."""
-        return self._save(self.out / CHECKPOINT, self.out / PREVIOUS)
+        path = self._save(self.out / CHECKPOINT, self.out / PREVIOUS)
+        self._tell("on_checkpoint", path)
+        return path
 
     def _save(self, path: Path, previous: Path | None = None) -> Path:
         """Write a checkpoint: weights, optimizer, step and all random states.
@@ -179,11 +184,7 @@ class Trainer:
             "text": self.text_crc,
             "best": self.patience.state_dict(),
             "losses": self.spikes.state_dict(),
-            "random": {
-                "torch": tensorgrad.get_rng_state().tolist(),
-                "batches": self.batches.state_dict(),
-                **{k: b.state_dict() for k, b in self.eval_batches.items()},
-            },
+            "random": self._before_callbacks or self._random_states(),
         }
         checkpoint.save(path, self.model, self.optimizer, facts, previous)
         return path
@@ -210,13 +211,24 @@ class Trainer:
             if "best" in facts:
                 self.patience.load_state_dict(facts["best"])
             self.spikes.load_state_dict(facts.get("losses", []))
-            state = tensorgrad.tensor(facts["random"]["torch"], dtype=tensorgrad.uint8)
-            tensorgrad.set_rng_state(state)
-            self.batches.load_state_dict(facts["random"]["batches"])
-            for name, batches in self.eval_batches.items():
-                batches.load_state_dict(facts["random"][name])
+            self._set_random_states(facts["random"])
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): restore it from a copy") from None
+
+    def _random_states(self) -> dict[str, Any]:
+        """All that the next random numbers of the run depend on, as JSON can hold it."""
+        return {
+            "torch": tensorgrad.get_rng_state().tolist(),
+            "batches": self.batches.state_dict(),
+            **{k: b.state_dict() for k, b in self.eval_batches.items()},
+        }
+
+    def _set_random_states(self, states: dict[str, Any]) -> None:
+        state = tensorgrad.tensor(states["torch"], dtype=tensorgrad.uint8)
+        tensorgrad.set_rng_state(state)
+        self.batches.load_state_dict(states["batches"])
+        for name, batches in self.eval_batches.items():
+            batches.load_state_dict(states[name])
 
     # --- the work ---------------------------------------------------------------------------------
 
@@ -271,35 +283,18 @@ class Trainer:
             what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradients are too big"
             raise self._diverged(self.step + 1, what, where)
         if (usual := self.spikes.above(loss)) is not None:
-            norms = layer_norms(self.model.named_parameters())  # clipped, by one factor for all
-            layer = max(norms, key=lambda name: norms[name])
-            scale = norm / (math.sqrt(sum(n * n for n in norms.values())) or 1.0)
-            before = self.layer_norms.get(layer)
             raise self._diverged(
                 self.step + 1,
                 f"the loss is {loss:.3f} and was {usual:.3f} on average lately",
-                f"the largest gradient is that of the layer {layer}, of norm "
-                f"{norms[layer] * scale:.3g}"
-                + (f" (when last measured: {before:.3g})" if before else ""),
+                divergence.largest(
+                    layer_norms(self.model.named_parameters()), norm, self.layer_norms
+                ),
                 ", or --spike 0 to go on through it",
             )
 
     def _diverged(self, step: int, what: str, where: str, remedy: str = "") -> Diverged:
-        """One paragraph: what was seen, where it came from, what is kept, how to go on."""
-        kept = self.out / CHECKPOINT
-        lr = self.optimizer.param_groups[0]["lr"]
-        again = f"{self.command} --resume --out {shlex.quote(str(self.out))} --lr {lr / 4:.1g}"
-        return Diverged(
-            f"the training has diverged in step {step}: {what}"
-            + (f"; {where}" if where else "; no single operation gives nan or inf")
-            + f". The learning rate is {lr:.3g}: try a lower --lr, a longer --warmup, a smaller "
-            f"--clip{remedy}. "
-            + (
-                f"The last good checkpoint, {kept}, is kept; to go on from it: {again}"
-                if kept.exists()
-                else "There is no checkpoint yet: begin again"
-            )
-        )
+        lr, kept = self.optimizer.param_groups[0]["lr"], self.out / CHECKPOINT
+        return divergence.explained(step, what, where, lr, kept, self.how_to_go_on, remedy)
 
     @np.errstate(all="ignore")
     def evaluate(self) -> dict[str, float]:
@@ -340,56 +335,78 @@ class Trainer:
                 total += self.model(*part).item() * len(x[i : i + size])
         return total / len(x), x.size
 
-    def run(self) -> bool:
-        """Train to the last step and write everything; False if a signal (``stopped_by``) ended it.
+    def fit(self) -> Result:
+        """Train to the last step and write everything, unless a signal or a callback ends it.
 
-        Seconds and tokens per second are of the training steps alone: forward pass, backward pass
-        and update, without evaluations, checkpoints and start. A rate is the mean since the
-        previous line of the metrics.
+        Ctrl-C and SIGTERM let the step end and save it: ``stopped_by`` is the signal then, and
+        ``fit`` again goes on. Seconds and tokens per second are of the training steps alone:
+        forward pass, backward pass and update, without evaluations, checkpoints and start. A rate
+        is the mean since the previous line of the metrics.
 
         Raises:
             Diverged: one paragraph that says why; the last good checkpoint is kept.
         """
-        c, m = self.config, self.model_config
-        self.say(
-            f"{self.model.parameter_count():,} parameters: layers {m.layers}, heads {m.heads}, "
-            f"width {m.width}, context {m.context}, vocabulary {m.vocab_size:,}\n"
-            f"{self.tokens:,} tokens of {self.characters / self.tokens:.1f} characters "
-            f"({self.tokenizer.name}) from {c.data or 'the Python language reference'}"
-        )
-        if c.recompute:
-            self.say(self._memory_saved())
-        with interruptible() as received, reporting.progress(self.step, c.steps) as bar:
-            tokens, spent = 0, 0.0
-            while self.step < c.steps and not received and not self.patience.exhausted:
-                lr = self.schedule.get_last_lr()[0]
-                started = time.perf_counter()
-                loss, norm = self.train_step()
-                elapsed = time.perf_counter() - started
-                self.seconds += elapsed
-                spent += elapsed
-                tokens += c.batch * c.accumulate * c.context
-                bar.set_description_str(f"loss {loss:.3f}, {tokens / spent:,.0f} tokens/s", False)
-                bar.update(1)
-                if self._is_measured(self.step):
-                    line = self._measure(lr, norm, tokens / spent)
-                    tokens, spent = 0, 0.0
-                    with bar.external_write_mode():
-                        self._say_or_save(line)
-                if self.step % c.save_every == 0 and self.step < c.steps:
-                    self.save()
-        path = self.save()
-        if received:
-            self.stopped_by = received[0]
-            self.say(f"stopped after step {self.step:,} of {c.steps:,}; saved {path}")
-            self.say(f"to go on: {self.command} --resume --out {shlex.quote(str(self.out))}")
-            return False
-        self._finish()
-        return True
+        self._stopping, self.stopped_by, self.callbacks.failed = False, 0, ""
+        self.optimizer.zero_grad()
+        try:
+            with interruptible() as received:
+                self._tell("on_train_begin")
+                self._train(received)
+            self.save()
+            result = Result(self.out, self.model, self.step, "steps", [*self.metrics], {}, "")
+            if received:
+                result.reason, self.stopped_by = "interrupted", received[0]
+            else:
+                if self.step < self.config.steps:
+                    result.reason = "patience" if self.patience.exhausted else "stop"
+                self._finish(result)
+            self._tell("on_train_end", result)
+            return result
+        except Exception as error:
+            self._tell_of_failed_callback(error)
+            raise
+        finally:
+            self.callbacks.close()
 
-    def _measure(self, lr: float, norm: float, rate: float) -> str:
-        """Evaluate, add a line to the metrics, and return one for the user."""
-        metrics: dict[str, Any] = {
+    def run(self) -> bool:
+        """:meth:`fit`; False if a signal ended the run before its time."""
+        return self.fit().reason != "interrupted"
+
+    def stop(self) -> None:
+        """End the run after this step, as if it were the last; for callbacks."""
+        self._stopping = True
+
+    def _train(self, received: list[int]) -> None:
+        """Take steps until the last one, a signal, a callback or the patience ends it."""
+        c = self.config
+        tokens, spent = 0, 0.0
+        while self.step < c.steps and not (received or self._stopping or self.patience.exhausted):
+            lr = self.schedule.get_last_lr()[0]
+            started = time.perf_counter()
+            loss, norm = self.train_step()
+            elapsed = time.perf_counter() - started
+            self.seconds += elapsed
+            spent += elapsed
+            tokens += c.batch * c.accumulate * c.context
+            rate = tokens / spent
+            measured = self._is_measured(self.step)
+            if measured:
+                self._measure(lr, norm, rate)
+                tokens, spent = 0, 0.0
+            now = {"loss": loss, "lr": lr, "grad_norm": norm, "tokens_per_second": rate}
+            try:
+                self._tell("on_step_end", self.step, now)
+                if measured:
+                    self._tell("on_evaluation", self.step, self.metrics[-1])
+            except Exception:  # the step is done, and need not be done again
+                self._save(self.out / CHECKPOINT, self.out / PREVIOUS)
+                raise
+            if self.step % c.save_every == 0 and self.step < c.steps:
+                self.save()
+
+    def _measure(self, lr: float, norm: float, rate: float) -> None:
+        """Evaluate, add a line to the metrics, and keep the weights if they are the best."""
+        metrics: Metrics = {
             "step": self.step,
             **self.evaluate(),
             "lr": lr,
@@ -399,61 +416,52 @@ class Trainer:
             "seconds": self.seconds,
         }
         folder.append_metrics(self.out, metrics)
+        self.metrics.append(metrics)
         if self.patience.better(self.step, metrics["val_loss"]):
-            self._save(self.out / BEST)
-        return (
-            f"step {self.step:>6,}   train loss {metrics['train_loss']:.4f}   "
-            f"val loss {metrics['val_loss']:.4f}   {rate:>8,.0f} tokens/s   "
-            f"{self.seconds:>5.0f} s"
-        )
+            self._tell("on_checkpoint", self._save(self.out / BEST))
 
-    def _memory_saved(self) -> str:
-        """What --recompute saves, measured."""
-        size = self.config.batch
-        less, more = (peak_memory(self.model, size, on) / 2**20 for on in (True, False))
-        return (
-            f"recompute: a batch takes {less:,.1f} MiB beside the weights, without it {more:,.1f} "
-            f"MiB: {1 - less / more:.0%} saved (peaks measured with tracemalloc)"
-        )
-
-    def _say_or_save(self, line: str) -> None:
-        """Say a line; if nobody listens any more (``| head``), save before giving up."""
+    def _tell(self, event: str, *arguments: Any) -> None:
+        """Call the callbacks; the random states and the gradients are afterwards as before."""
+        if self._before_callbacks is not None:  # a callback has called what tells callbacks
+            return
+        self._before_callbacks = before = self._random_states()
         try:
-            self.say(line)
-        except BrokenPipeError:
-            self.save()
-            raise
+            self.callbacks.tell(self, event, *arguments)
+        finally:
+            self._before_callbacks = None
+            self._set_random_states(before)
+            self.optimizer.zero_grad()
 
-    def _finish(self) -> None:
-        """Validate, draw, sample, and list what there is."""
+    def _tell_of_failed_callback(self, error: Exception) -> None:
+        """Say which callback has ended the run, if it was one, and how to go on without it."""
+        if self.callbacks.failed:
+            kept = (self.out / CHECKPOINT).exists()
+            then = f"to go on: {self.how_to_go_on}" if kept else "there is no checkpoint yet"
+            with suppress(OSError):
+                self.say(
+                    f"{self.callbacks.failed} after step {self.step:,} "
+                    f"({type(error).__name__}: {error}); {then}"
+                )
+
+    def _finish(self, result: Result) -> None:
+        """Validate, write a sample, and record both."""
         loss, tokens = self.validate()
-        self.say(
-            f"validation loss {loss:.4f} over {tokens:,} tokens "
-            f"(in the lines above: over {self.config.eval_batches} random batches)"
-        )
-        best = {"step": self.patience.step, "val_loss": self.patience.loss}
-        if self.patience.exhausted:
-            self.say(
-                f"stopped early after step {self.step:,}: the {self.patience.since} evaluations "
-                f"since step {best['step']:,} found no better loss than {best['val_loss']:.4f}; "
-                f"its weights are in {self.out / BEST}"
-            )
-        summary = {
-            "step": self.step, "val_loss": loss, "val_tokens": tokens, "best": best,
+        result.sample = self.sample()
+        (self.out / SAMPLE).write_text(result.sample, encoding="utf-8")
+        result.summary = {
+            "step": self.step,
+            "val_loss": loss,
+            "val_tokens": tokens,
+            "best": {"step": self.patience.step, "val_loss": self.patience.loss},
             **label(self.config.seed),
-        }  # fmt: skip
-        text = json.dumps(summary, indent=2) + "\n"
+        }
+        text = json.dumps(result.summary, indent=2) + "\n"
         (self.out / SUMMARY).write_text(text, encoding="utf-8")
-        title = f"{self.out.resolve().name}: {self.model.parameter_count():,} parameters"
-        pictures, advice = reporting.draw(self.out, title, self.model_config)
-        names = (CHECKPOINT, PREVIOUS, BEST, METRICS, SUMMARY)
-        written = [*(self.out / name for name in names if (self.out / name).exists()), *pictures]
-        sample = self.sample()
-        (self.out / "sample.txt").write_text(sample, encoding="utf-8")
-        self.say(f"\n{' sample ':-^80}\n{reporting.printable(sample)}\n{'-' * 80}")
-        self.say(f"wrote {self.out}: {', '.join(p.name for p in written)}, sample.txt")
-        for line in advice:
-            self.say(line)
+
+    @property
+    def how_to_go_on(self) -> str:
+        """The command that resumes the run."""
+        return f"{self.command} --resume --out {shlex.quote(str(self.out))}"
 
     def sample(self) -> str:
         """The prompt and what the model continues it with."""
@@ -462,29 +470,3 @@ class Trainer:
             self.model, self.prompt, c.sample_tokens, c.temperature, c.top_k, seed=c.seed
         )
         return self.tokenizer.decode([*self.prompt, *written])
-
-
-def vocabulary(config: RunConfig) -> int:
-    """How many tokens the model of a run will have, as far as that is known without its text.
-
-    Of bpe it is what is asked for: of a short text it may learn fewer. Of an encoding of tiktoken
-    it is what is asked for, too: the text may need more.
-    """
-    if config.data is not None and corpus.is_prepared(config.data):
-        return tokenizer.load(Path(config.data) / corpus.CODER).n_vocab
-    if config.tokenizer == "bpe":
-        return 1024 if config.vocab_size is None else config.vocab_size
-    if config.tokenizer != "char" and config.vocab_size is not None:
-        return config.vocab_size
-    source = corpus.source_of(config.data)
-    return corpus.learn(config.tokenizer, source, None, "position", 0.0).n_vocab
-
-
-def prompt_tokens(coder: tokenizer.Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt; if characters have no line break, the default prompt is the first."""
-    try:
-        return coder.encode(prompt)
-    except ValueError as error:
-        if prompt == LINE_BREAK:
-            return [0]
-        raise ValueError(f"the prompt cannot be encoded: {error}") from None

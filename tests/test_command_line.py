@@ -772,7 +772,7 @@ def test_progress_on_a_terminal(root: Path, here: Path) -> None:
     process = start(
         root, "-c",
         "from gpt import __main__ as m, train as t; "
-        "t.Trainer._finish = lambda self: None; import sys; sys.exit(m.main())",
+        "t.Trainer._finish = lambda self, result: None; import sys; sys.exit(m.main())",
         "train", "--out", "run", *tiny,
         stdout=theirs, stderr=theirs,
     )  # fmt: skip

@@ -75,7 +75,7 @@ def test_a_run_on_shards_is_a_run_on_the_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit, also when it is resumed."""
-    monkeypatch.setattr(Trainer, "_finish", lambda self: None)
+    monkeypatch.setattr(Trainer, "_finish", lambda self, result: None)
     constant = {"warmup": 0, "min_lr": TINY.lr}
     trainer(tmp_path / "straight", **constant).run()
     coder = tokenizer.load(tmp_path / "straight" / "tokenizer.json")

@@ -140,7 +140,7 @@ def test_prepare_and_train(
         r"wrote data/made: train with --data data/made\n",
         out,
     )
-    monkeypatch.setattr(Trainer, "_finish", lambda self: None)
+    monkeypatch.setattr(Trainer, "_finish", lambda self, result: None)
     tiny = flags(data="data/made", steps=1, tokenizer="bpe")
     code, out, err = call("train", "--out", "run", *tiny)
     assert (code, err) == (0, "")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
-from .. import folder, train
-from ..presets import PRESETS
+from .. import train
 from .flags import add_choices, add_starting_points, chosen, presets_as_flags
 
 
@@ -41,15 +39,7 @@ def run(given: dict[str, Any]) -> int:
     """Train, or go on; 0, or 128 and the number of the signal that stopped it."""
     out, resume = given.pop("out"), given.pop("resume")
     preset, given = chosen(given)
-    out = out or Path("runs") / (preset or "default")
-    if resume:
-        config, _ = folder.read_config(out)
-        if preset:  # its steps and the like are the run's by now; what is fixed has to agree
-            named = {name: getattr(PRESETS[preset], name) for name in train.FIXED}
-            given = {**named, "seed": config.seed, **given}
-    else:
-        config = PRESETS[preset or "default"]
-    config = dataclasses.replace(config, **given)
+    config, out = train.choose(preset, given, out, resume)
     script = Path(sys.argv[0])
     command = f"python {script}" if script.name == "train_gpt.py" else "python -m gpt train"
     trainer = train.Trainer(config, out, resume, command=command)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import nn
 import nn.functional as F
-from tensorgrad import Tensor
+import tensorgrad
+from tensorgrad import Tensor, graph
 from tensorgrad.utils.checkpoint import checkpoint
 
 from .config import GPTConfig
@@ -130,6 +131,20 @@ class GPT(nn.Module):
     def parameter_count(self) -> int:
         """Trainable numbers; tied weights count once."""
         return sum(p.numel() for p in self.parameters())
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the layers as they read a short text, of equal blocks one in full."""
+        mode, recompute = self.training, self.recompute
+        tokens = tensorgrad.zeros(1, min(self.config.context, 64), dtype=tensorgrad.int64)
+        try:
+            self.eval()
+            self.recompute = False
+            found = graph.summary(self, tokens)
+        finally:
+            self.train(mode)
+            self.recompute = recompute
+        found.layers = [x for x in found.layers if x.depth < 2 or x.path.startswith("blocks.0.")]
+        return found._repr_html_()
 
 
 def _init_gpt2(module: nn.Module) -> None:

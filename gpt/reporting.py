@@ -87,7 +87,10 @@ def _tell_the_end(trainer: Trainer, result: Result) -> None:
     pictures, advice = draw(out, title, config) if trainer.config.pictures else ([], [])
     names = (CHECKPOINT, PREVIOUS, BEST, METRICS, SUMMARY)
     written = [*(out / name for name in names if (out / name).exists()), *pictures]
-    say(f"\n{' sample ':-^80}\n{printable(result.sample)}\n{'-' * 80}")
+    heading = " sample "
+    if summary["sample_step"] != result.step:
+        heading = f" sample of the best weights, those of step {summary['sample_step']:,} "
+    say(f"\n{heading:-^80}\n{printable(result.sample)}\n{'-' * 80}")
     say(f"wrote {out}: {', '.join(p.name for p in written)}, {SAMPLE}")
     for line in advice:
         say(line)

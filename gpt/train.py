@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import shlex
@@ -357,8 +358,10 @@ class Trainer:
             if received:
                 result.reason, self.stopped_by = "interrupted", received[0]
             else:
-                if self.step < self.config.steps:
-                    result.reason = "patience" if self.patience.exhausted else "stop"
+                if self.patience.exhausted:
+                    result.reason = "patience"
+                elif self.step < self.config.steps:
+                    result.reason = "stop"
                 self._finish(result)
             self._tell("on_train_end", result)
             return result
@@ -453,6 +456,7 @@ class Trainer:
             "val_loss": loss,
             "val_tokens": tokens,
             "best": {"step": self.patience.step, "val_loss": self.patience.loss},
+            "sample_step": self.sample_step,
             **label(self.config.seed),
         }
         text = json.dumps(result.summary, indent=2) + "\n"
@@ -463,10 +467,45 @@ class Trainer:
         """The command that resumes the run."""
         return f"{self.command} --resume --out {shlex.quote(str(self.out))}"
 
-    def sample(self) -> str:
-        """The prompt and what the model continues it with."""
+    def sample(
+        self, prompt: str | None = None, tokens: int | None = None, seed: int | None = None,
+        **sampling: Any,
+    ) -> str:  # fmt: skip
+        """A prompt and what the model continues it with, by the weights of ``sample_step``.
+
+        What is left out is the config's: ``prompt``, ``sample_tokens``, ``seed``, ``temperature``,
+        ``top_k``. The other arguments are those of :class:`~gpt.sampling.Sampling`.
+        """
         c = self.config
+        start = self.prompt if prompt is None else prompt_tokens(self.tokenizer, prompt)
         written = generate(
-            self.model, self.prompt, c.sample_tokens, c.temperature, c.top_k, seed=c.seed
+            self.model if self.sample_step == self.step else self._best_model(),
+            start,
+            c.sample_tokens if tokens is None else tokens,
+            seed=c.seed if seed is None else seed,
+            **{"temperature": c.temperature, "top_k": c.top_k, **sampling},
         )
-        return self.tokenizer.decode([*self.prompt, *written])
+        return self.tokenizer.decode([*start, *written])
+
+    @property
+    def sample_step(self) -> int:
+        """The step whose weights write samples: the last, or the best if the patience is over."""
+        best = self.patience.exhausted and (self.out / BEST).exists()
+        return self.patience.step if best else self.step
+
+    def _best_model(self) -> GPT:
+        random = tensorgrad.get_rng_state()
+        model = GPT(self.model_config)
+        tensorgrad.set_rng_state(random)  # a model begins with random weights
+        path = self.out / BEST
+        checkpoint.restore_model(model, *checkpoint.read(path), path)
+        return model
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.out}: step {self.step:,} of {self.config.steps:,}, "
+            f"{self.model.parameter_count():,} parameters, {self.tokens:,} tokens)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.model._repr_html_()}"

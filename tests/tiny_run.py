@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,8 @@ def trainer(out: Path, resume: bool = False, say: Any = None, **changes: Any) ->
     text = out.parent / "text.txt"
     if not text.exists():
         text.write_text(TEXT)
-    config = dataclasses.replace(TINY, **{"data": str(text), **changes})
-    return Trainer(config, out, resume, say=say or (lambda line: None))
+    say = say or (lambda line: None)
+    return Trainer(TINY, out, resume, say=say, **{"data": str(text), **changes})
 
 
 def metrics(out: Path, but: tuple[str, ...] = ()) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from .flops import flops
 from .recording import trace
 from .run import Run
 from .style import shape_text
+
+_HEADS = ("layer", "class", "result", "parameters", "FLOPs", "kept for backward")
 
 
 @dataclass
@@ -27,7 +30,10 @@ class Layer:
 
 @dataclass
 class Summary:
-    """The layers of a model; ``str()`` of it is a table. The totals are of all that ran."""
+    """The layers of a model as a table: of text, and in Jupyter of HTML.
+
+    The totals are of all that ran.
+    """
 
     layers: list[Layer]
     parameters: int
@@ -35,24 +41,30 @@ class Summary:
     memory: int
 
     def __str__(self) -> str:
-        heads = ("layer", "class", "result", "parameters", "FLOPs", "kept for backward")
+        rows = [("  " * depth + name, *others) for depth, (name, *others) in self._rows()]
+        widths = [max(map(len, column)) for column in zip(_HEADS, *rows)]
+        rule = "─" * (sum(widths) + 2 * len(widths) - 2)
+        head, *lines = (_line(row, widths) for row in (_HEADS, *rows))
+        return "\n".join([head, rule, *lines[:-1], rule, lines[-1]])
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows."""
+        head = "".join(_cell("th", text, i) for i, text in enumerate(_HEADS))
+        body = (
+            "".join(_cell("td", text, i, depth) for i, text in enumerate(cells))
+            for depth, cells in self._rows()
+        )
+        rows = "\n".join(f"<tr>{cells}</tr>" for cells in (head, *body))
+        return f"<table>\n{rows}\n</table>"
+
+    def _rows(self) -> list[tuple[int, tuple[str, ...]]]:
+        """The depth and the cells of each line; the last has the totals."""
         paths = {layer.path for layer in self.layers}
         rows = [
-            (
-                "  " * layer.depth + _short(layer.path, paths),
-                layer.kind,
-                ", ".join(map(shape_text, layer.shapes)),
-                f"{layer.parameters:,}" if layer.parameters else "–",
-                scaled(layer.flops),
-                in_bytes(layer.memory),
-            )
+            (layer.depth, _cells(_short(layer.path, paths), layer.kind, layer.shapes, layer))
             for layer in self.layers
         ]
-        total = ("total", "", "", f"{self.parameters:,}", scaled(self.flops), in_bytes(self.memory))
-        widths = [max(map(len, column)) for column in zip(heads, *rows, total)]
-        rule = "─" * (sum(widths) + 2 * len(widths) - 2)
-        lines = [_line(heads, widths), rule, *(_line(row, widths) for row in rows), rule]
-        return "\n".join([*lines, _line(total, widths)])
+        return [*rows, (0, _cells("total", "", [], self))]
 
     __repr__ = __str__
 
@@ -112,6 +124,22 @@ def _short(path: str, known: set[str]) -> str:
         if outer and outer in known:
             return path.removeprefix(f"{outer}.")
     return path or "(model)"
+
+
+def _cells(name: str, kind: str, shapes: list[tuple], counts: Layer | Summary) -> tuple[str, ...]:
+    n = counts.parameters
+    return (
+        name, kind, ", ".join(map(shape_text, shapes)), f"{n:,}" if n else "–",
+        scaled(counts.flops), in_bytes(counts.memory),
+    )  # fmt: skip
+
+
+def _cell(tag: str, text: str, column: int, depth: int = 0) -> str:
+    """A cell of HTML: words to the left, numbers to the right, and names indented."""
+    style = f"text-align: {'left' if column < 3 else 'right'}"
+    if depth and not column:
+        style += f"; padding-left: {1 + 1.5 * depth}em"
+    return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

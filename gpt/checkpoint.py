@@ -14,7 +14,7 @@ from typing import Any
 import tensorgrad
 from tensorgrad import Tensor
 from tensorgrad.optim import Optimizer
-from tensorgrad.serialization import replace
+from tensorgrad.serialization import replace, sync_folder
 
 from .model import GPT
 
@@ -65,6 +65,7 @@ def save(
             with suppress(OSError):
                 os.replace(previous, path)
             raise
+        sync_folder(path.parent)
     except BaseException as error:  # Ctrl-C included
         with suppress(OSError):
             fresh.unlink()

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import checkpoint, curves, tokenizer
 from .config import GPTConfig
+from .lock import Lock
 from .presets import RunConfig
 
 CHECKPOINT, PREVIOUS, BEST = (
@@ -50,13 +51,16 @@ def read_sessions(out: Path) -> list[dict[str, Any]]:
     return sessions if isinstance(sessions, list) else []
 
 
-def create(out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any]) -> Path | None:
-    """Make the folder of a new run; an earlier run there is kept, under the name returned.
+def create(
+    out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any], lock: Lock
+) -> Path | None:
+    """Make and lock the folder of a new run; an earlier run there is kept, under the name returned.
 
     Raises:
-        ValueError, OSError: that cannot be, and all is as it was.
+        ValueError, OSError, Busy: that cannot be, and all is as it was.
     """
-    kept = None
+    lock.take()
+    kept, ours = None, False
     if any((out / name).exists() for name in FILES):
         kept = _name_for_earlier_run(out)
     try:
@@ -65,10 +69,12 @@ def create(out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any]) -> Pat
         made = not out.exists()
         try:
             out.mkdir(parents=True, exist_ok=True)
+            lock.take()
+            ours = True
             tokenizer.save(coder, out / TOKENIZER)
             _write_records(out, record, [])
         except BaseException:
-            for name in (TOKENIZER, METRICS, CONFIG):
+            for name in (TOKENIZER, METRICS, CONFIG) if ours else ():
                 with suppress(OSError):
                     (out / name).unlink()
             if made:

@@ -26,6 +26,7 @@ from .folder import BEST, CHECKPOINT, PREVIOUS, SAMPLE, SUMMARY, TOKENIZER
 from .generate import generate
 from .interrupts import interruptible
 from .label import label
+from .lock import Lock
 from .model import GPT
 from .presets import RunConfig
 from .stopping import Patience, Spikes
@@ -96,6 +97,8 @@ class Trainer:
         self.layer_norms: dict[str, float] = {}  # of the gradients, when last measured
         self._stopping = False
         self._before_callbacks: dict[str, Any] | None = None  # the random states, while one runs
+        self.lock = Lock(self.out)
+        self.lock.take()
         if resume:
             choices.check_fixed(folder.read_config(self.out)[0], config, self.out)
 
@@ -145,7 +148,7 @@ class Trainer:
             if self.text_then != self.text_crc:
                 say("the text is not the one that the run has learnt from until now")
             say(f"resumed {out} at step {self.step}")
-        elif kept := folder.create(out, self.tokenizer, record):
+        elif kept := folder.create(out, self.tokenizer, record, self.lock):
             say(f"kept the earlier run in {out} as {kept}")
 
     def _optimizer(self) -> AdamW:
@@ -349,6 +352,8 @@ class Trainer:
         """
         self._stopping, self.stopped_by, self.callbacks.failed = False, 0, ""
         self.optimizer.zero_grad()
+        self.lock.take_again()
+        self.lock.in_use = True
         try:
             with interruptible() as received:
                 self._tell("on_train_begin")
@@ -369,6 +374,8 @@ class Trainer:
             self._tell_of_failed_callback(error)
             raise
         finally:
+            self.lock.in_use = False
+            self.lock.release()
             self.callbacks.close()
 
     def run(self) -> bool:

@@ -183,6 +183,8 @@ def replace(contents: Mapping[Path, bytes | Iterable[Any]]) -> None:
                 os.fsync(file.fileno())
         for path, target, temporary in written:  # noqa: B007 (the message names it)
             os.replace(temporary, target)
+        for folder in {target.parent for _, target, _ in written}:
+            sync_folder(folder)
     except BaseException as error:  # Ctrl-C included
         for _, _, litter in written:
             with contextlib.suppress(OSError):
@@ -192,6 +194,19 @@ def replace(contents: Mapping[Path, bytes | Iterable[Any]]) -> None:
                 f"{path} cannot be written ({error.strerror or error}) and is left as it was"
             ) from None
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that what was renamed in a folder is so after a power failure, too.
+
+    Where folders cannot be synced (Windows, some network drives), nothing is done.
+    """
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 # --- the file -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -267,4 +268,28 @@ def test_contents_are_on_the_disk_before_the_name_is(
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, n=name, r=real: (calls.append(n), r(*a)))
     checkpoint.replace({tmp_path / "a": b"1", tmp_path / "b": b"2"})
-    assert calls == ["fsync", "fsync", "replace", "replace"]
+    assert calls == ["fsync", "fsync", "replace", "replace", "fsync"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be synced there")
+def test_the_new_names_are_on_the_disk_at_the_end(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After both renames of a checkpoint the folder is synced, and not only the file."""
+    calls: list[str] = []
+    real_replace, real_fsync = os.replace, os.fsync
+
+    def fsync(handle: int) -> None:
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        real_fsync(handle)
+
+    def replace(source: Any, target: Any) -> None:
+        calls.append(Path(target).name)
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    previous = saved.with_name("previous")
+    checkpoint.save(saved, *taught(steps=1), {}, previous)
+    fresh = f"{saved.name}.new"
+    assert calls == ["file", fresh, "folder", "previous", saved.name, "folder"]

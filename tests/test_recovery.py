@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from tiny_run import assert_same_run, contents, state, trainer
 import tensorgrad
 from gpt import __main__ as command_line
 from gpt import checkpoint, folder, label, reporting
+from gpt import lock as lock_module
 from gpt.folder import BEST, CHECKPOINT, CONFIG, PREVIOUS, SUMMARY
+from gpt.lock import Busy, Lock
 from gpt.train import Trainer
 from tensorgrad import serialization
 
@@ -399,3 +402,161 @@ def test_a_config_of_an_earlier_version(tmp_path: Path) -> None:
     checkpoint.save(out / CHECKPOINT, run.model, run.optimizer, facts)
     trainer(out, resume=True, steps=4).run()
     assert folder.read_config(out)[0].steps == 4
+
+
+# ---------------------------------------------------------------------------------------- the lock
+
+posix = pytest.mark.skipif(os.name != "posix", reason="nothing is locked there")
+BUSY = (
+    r"another run is going on in the folder .*run: wait for its end, or choose another with --out"
+)
+
+
+@pytest.fixture
+def elsewhere(root: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """``elsewhere(folder)`` is another process that has the folder's lock."""
+    processes = []
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        code = (
+            "import sys, pathlib; from gpt.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1]))"
+            "; lock.take(); print('locked', flush=True); sys.stdin.read()"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(out)], cwd=root, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "locked\n"
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@posix
+def test_two_processes(
+    tmp_path: Path, elsewhere: Callable[[Path], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second gets one line and touches nothing; one that was killed is in nobody's way."""
+    out = tmp_path / "run"
+    trainer(out, steps=2).run()
+    other = elsewhere(out)
+    before = contents(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(Busy, match=BUSY):
+            trainer(out, resume=resume)
+    assert command_line.main(["train", "--resume", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: another run is going on in the folder ")
+    assert said.count("\n") == 1
+    assert command_line.main(["sample", str(out), "--tokens", "2"]) == 0  # reading is no harm
+    assert contents(tmp_path) == before
+    other.kill()
+    other.wait()
+    assert trainer(out, resume=True, steps=3).run()
+    trainer(out, steps=1).run()
+    assert sorted(os.listdir(tmp_path)) == ["run", "run-1", "text.txt"]
+    assert not [name for name in os.listdir(out) if "lock" in name]
+
+
+@posix
+def test_the_folder_is_locked_while_a_run_lasts(tmp_path: Path, root: Path) -> None:
+    """From its beginning on, in the folder that it has made, until its end."""
+    out = tmp_path / "run"
+    code = "import sys, pathlib; from gpt.lock import Lock; Lock(pathlib.Path(sys.argv[1])).take()"
+
+    def free() -> bool:
+        command = [sys.executable, "-c", code, str(out)]
+        return subprocess.run(command, cwd=root, stderr=subprocess.DEVNULL).returncode == 0
+
+    seen = []
+    trainer(out, steps=1).run()
+    run = trainer(out, steps=1, callbacks=[lambda *args: seen.append(free())])
+    seen.append(free())
+    run.run()
+    assert seen == [False, False]
+    assert free()
+
+
+@posix
+def test_within_a_process(tmp_path: Path, quiet: Path) -> None:
+    """A cell that is run again wins; two that train at once do not."""
+    out = tmp_path / "run"
+    first = trainer(out)
+
+    def again(run: Trainer, step: int, now: Any) -> None:
+        with pytest.raises(Busy, match=BUSY):
+            trainer(out)
+
+    second = trainer(out, callbacks=[again])
+    assert (tmp_path / "run-1").exists()
+    second.run()
+    with pytest.raises(Busy, match="run is that of another run by now: begin again"):
+        first.run()
+    with pytest.raises(Busy, match="begin again"):  # nor at the second attempt
+        first.run()
+    assert_same_run(out, quiet)
+    assert trainer(out, resume=True).run()
+
+
+@posix
+def test_a_folder_that_appears_in_the_meantime(
+    tmp_path: Path, elsewhere: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the folder and its making: what the other has written stays."""
+    out, real = tmp_path / "run", Path.mkdir
+
+    def mkdir(self: Path, *args: Any, **others: Any) -> None:
+        real(self, *args, **others)
+        if self == out:
+            (out / CONFIG).write_text("the other's")
+            elsewhere(out)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(Busy, match=BUSY):
+        trainer(out)
+    assert contents(out) == {CONFIG: b"the other's"}
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this takes os.fork")
+def test_children_do_not_keep_the_lock(tmp_path: Path) -> None:
+    """A worker that outlives the run that was killed."""
+    lock = Lock(tmp_path)
+    lock.take()
+    (alive, is_alive), (end, ended) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(ended)
+        os.write(is_alive, b"1")
+        os.read(end, 1)
+        os._exit(0)
+    try:
+        os.read(alive, 1)
+        lock._close()  # what the end of a process does, without giving the lock back first
+        other = Lock(tmp_path)
+        other.take()
+        assert other.place
+    finally:
+        os.close(ended)
+        os.waitpid(child, 0)
+        for handle in (alive, is_alive, end):
+            os.close(handle)
+
+
+def test_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, and on some network drives: nothing is locked, and all else works."""
+    monkeypatch.setattr(lock_module, "sys", SimpleNamespace(platform="win32"))
+    trainer(tmp_path / "run", steps=1).run()
+    monkeypatch.undo()
+    if os.name == "posix":
+
+        def refuse(*args: Any) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
+        trainer(tmp_path / "other", steps=1, pictures=False).run()

@@ -712,8 +712,25 @@ def test_contents_are_on_the_disk_before_the_name_is(
 
         monkeypatch.setattr(os, name, watched)
     replace({tmp_path / "a": b"1", tmp_path / "b": [b"2", b"", b"3"]})
-    assert calls == [("fsync", [1]), ("fsync", [1, 2]), ("replace", [1, 2]), ("replace", [1, 2])]
+    assert calls == [
+        ("fsync", [1]), ("fsync", [1, 2]), ("replace", [1, 2]), ("replace", [1, 2]),
+        ("fsync", [1, 2]),
+    ]  # fmt: skip
     assert (tmp_path / "b").read_bytes() == b"23"
+
+
+def test_folders_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where they cannot be opened: the files are written all the same."""
+    real = os.open
+
+    def refuse(path: Any, *args: Any) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, *args)
+
+    monkeypatch.setattr(os, "open", refuse)
+    replace({tmp_path / "a": b"1"})
+    assert (tmp_path / "a").read_bytes() == b"1"
 
 
 def test_several_files_change_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .callbacks import Callback, Result
     from .config import GPTConfig
+    from .live import LivePlot
     from .model import GPT
     from .presets import PRESETS, RunConfig
+    from .tensorboard import TensorBoard
     from .train import Trainer
 
 # Where the names are; each is imported when it is first asked for, and `import gpt` costs nothing.
 _HOMES = {
-    "Callback": "callbacks", "GPT": "model", "GPTConfig": "config", "PRESETS": "presets",
-    "Result": "callbacks", "RunConfig": "presets", "Trainer": "train",
+    "Callback": "callbacks", "GPT": "model", "GPTConfig": "config", "LivePlot": "live",
+    "PRESETS": "presets", "Result": "callbacks", "RunConfig": "presets",
+    "TensorBoard": "tensorboard", "Trainer": "train",
 }  # fmt: skip
 
 __all__ = list(_HOMES)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename and error.strerror else ""
         problem, code = f"error: {where}{error.strerror or error}", 2
-    except (ValueError, RuntimeError, IndexError, OverflowError) as error:
+    except (ValueError, RuntimeError, IndexError, OverflowError, ImportError) as error:
         problem, code = f"error: {error}", getattr(error, "exit_code", 2)
     print(" ".join(problem.split()), file=sys.stderr)
     return code

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return metrics
 
 
-def loss_curve(metrics: list[dict[str, Any]], title: str) -> Any:
+def loss_curve(
+    metrics: list[dict[str, Any]], title: str, each_step: Sequence[tuple[int, float]] = ()
+) -> Any:
     """A matplotlib Figure of training and validation loss over steps.
+
+    Args:
+        each_step: steps and the losses of their own batches, drawn faintly behind the others.
 
     Raises:
         ImportError: matplotlib is not installed; the sentence says how to get it.
@@ -42,20 +50,23 @@ def loss_curve(metrics: list[dict[str, Any]], title: str) -> Any:
     figure = _figure(7, 4)
     axes = figure.subplots()
     steps = [m["step"] for m in metrics]
+    if each_step:
+        axes.plot(*zip(*each_step), label="training, each step", color="#56B4E9", linewidth=0.6)
     # Colours of Okabe & Ito, told apart in print and by colour-blind readers; a dash besides.
     for key, label, colour, line in (
         ("train_loss", "training", "#0072B2", "-"),
         ("val_loss", "validation", "#D55E00", "--"),
     ):
-        values = [m[key] for m in metrics]
-        axes.plot(
-            steps, values, label=f"{label} (last {values[-1]:.3f})", color=colour, linestyle=line,
-            linewidth=1.8, marker="o", markersize=3 if len(steps) < 40 else 0,
-        )  # fmt: skip
+        if values := [m[key] for m in metrics]:
+            axes.plot(
+                steps, values, label=f"{label} (last {values[-1]:.3f})", color=colour,
+                linestyle=line, linewidth=1.8, marker="o", markersize=3 if len(steps) < 40 else 0,
+            )  # fmt: skip
     axes.set(xlabel="step", ylabel="cross-entropy loss (nats per token)")
     axes.set_title(title, parse_math=False)  # a folder may have dollars in its name
     _plain(axes)
-    axes.legend(frameon=False)
+    if metrics or each_step:
+        axes.legend(frameon=False)
     return figure
 
 
@@ -112,15 +123,30 @@ def _plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def png(figure: Any) -> bytes:
+    """A Figure as the content of a .png file."""
+    file = io.BytesIO()
+    with _any_title():
+        figure.savefig(file, format="png")
+    return file.getvalue()
+
+
 def save_curves(folder: Path, title: str) -> list[Path]:
     """Write ``loss`` and ``training`` as svg and png from the folder's ``metrics.jsonl``."""
     metrics = read_metrics(folder / "metrics.jsonl")
     paths = []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a folder's name may be beyond the font
+    with _any_title():
         for name, draw in (("loss", loss_curve), ("training", training_curves)):
             figure = draw(metrics, title)
             for kind in ("svg", "png"):
                 paths.append(folder / f"{name}.{kind}")
                 figure.savefig(paths[-1])
     return paths
+
+
+@contextmanager
+def _any_title() -> Iterator[None]:
+    """A folder's name may have characters that the font does not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        yield

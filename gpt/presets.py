@@ -78,6 +78,7 @@ class RunConfig:
     eval_every: int = _option(200, "steps between evaluations, which go to metrics.jsonl")
     eval_batches: int = _option(20, "batches that an evaluation of each split averages over")
     save_every: int = _option(1000, "steps between checkpoints")
+    tensorboard: bool = _option(False, "write the metrics for TensorBoard, too, with tensorboardX")
     pictures: bool = _option(True, "draw the metrics and a block of the model at the end")
     # the samples at the end
     prompt: str = _option(LINE_BREAK, "text to continue", metavar="TEXT")

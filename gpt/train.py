@@ -30,6 +30,7 @@ from .lock import Lock
 from .model import GPT
 from .presets import RunConfig
 from .stopping import Patience, Spikes
+from .tensorboard import TensorBoard
 
 __all__ = ["FIXED", "Result", "Trainer", "choose", "prompt_tokens", "vocabulary"]
 
@@ -90,7 +91,8 @@ class Trainer:
         else:
             config, out = choices.changed(config, given), Path(out or "runs/default")
         self.config, self.out, self.say, self.command = config, out, say, command
-        self.callbacks = Callbacks([reporting.Report()], callbacks)
+        own = [reporting.Report(), *([TensorBoard()] if config.tensorboard else [])]
+        self.callbacks = Callbacks(own, callbacks)
         self.step, self.seconds = 0, 0.0
         self.stopped_by = 0  # the signal that ended the run before its time
         self.patience, self.spikes = Patience(config.patience), Spikes(config.spike)

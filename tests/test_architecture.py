@@ -93,11 +93,14 @@ HOMES = {
     "tomli": ("gpt",),
     "tomllib": ("gpt",),  # the same; Python 3.10 does not know that it is Python's
     "matplotlib": ("gpt", "examples"),
+    "tensorboardX": ("gpt",),
+    "IPython": ("gpt",),  # no dependency: where it is not at work already, nothing is imported
 }
 # Each of these is imported in one file of the packages, so that doing without it is a decision
 # made in one place. An example stands by itself, and may import what it draws with.
 IN_ONE_FILE = (
-    "tiktoken", "safetensors", "graphviz", "tqdm", "matplotlib", "pygraphviz", "tomli"
+    "tiktoken", "safetensors", "graphviz", "tqdm", "matplotlib", "pygraphviz", "tomli", "IPython",
+    "tensorboardX",
 )  # fmt: skip
 
 LONGEST = 600  # lines; beyond that a file is more than one thing

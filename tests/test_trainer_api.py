@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,21 @@ from tiny_run import TEXT, TINY, assert_same_run, metrics, state, trainer
 
 import gpt
 import tensorgrad
-from gpt import GPT, PRESETS, Callback, GPTConfig, Result, RunConfig, Trainer, checkpoint
+from gpt import (
+    GPT,
+    PRESETS,
+    Callback,
+    GPTConfig,
+    LivePlot,
+    Result,
+    RunConfig,
+    TensorBoard,
+    Trainer,
+    checkpoint,
+    curves,
+    live,
+)
+from gpt import __main__ as command_line
 from gpt.callbacks import Callbacks
 from gpt.choices import choose
 from gpt.folder import BEST, CHECKPOINT, SUMMARY
@@ -357,3 +373,177 @@ def test_tiny_has_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     trainer(tmp_path / "run", steps=1).fit()
     assert drawn == [1]
     assert TINY.pictures
+
+
+# --------------------------------------------------------------------------------------- live plots
+
+
+class FakeNotebook:
+    """IPython in a Jupyter kernel, as far as :class:`LivePlot` knows it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kernel: bool = True) -> None:
+        self.shown: list[bytes] = []  # the figure, each time that it changes
+        self.figures = 0
+        shell = SimpleNamespace(kernel=self) if kernel else SimpleNamespace()
+        front, display = ModuleType("IPython"), ModuleType("IPython.display")
+        vars(front).update(get_ipython=lambda: shell, display=display, version_info=(9, 0))
+        vars(display).update(display=self.display)
+        monkeypatch.setitem(sys.modules, "IPython", front)
+        monkeypatch.setitem(sys.modules, "IPython.display", display)
+
+    def display(self, picture: Any, display_id: bool) -> FakeNotebook:
+        assert display_id
+        self.figures += 1
+        self.update(picture)
+        return self
+
+    def update(self, picture: Any) -> None:
+        self.shown.append(picture._repr_png_())
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list]]:
+    """What is in each figure of losses from now on, lines by their labels; its file is a number."""
+    found: list[dict[str, list]] = []
+    real = curves.loss_curve
+
+    def watched(*args: Any) -> Any:
+        figure = real(*args)
+        lines = figure.axes[0].lines
+        found.append({line.get_label(): line.get_xydata().tolist() for line in lines})
+        return figure
+
+    monkeypatch.setattr(curves, "loss_curve", watched)
+    monkeypatch.setattr(curves, "png", lambda figure: b"%d" % (len(found) - 1))
+    return found
+
+
+def test_live_plot_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One figure, updated in its place, of all losses so far; no file is written."""
+    notebook, figures = FakeNotebook(monkeypatch), drawn(monkeypatch)
+    # By this clock a drawing takes a second, and so does a step: the next one comes after 20.
+    clock = iter(range(10**6))
+    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
+    losses: list[list[float]] = []
+    run = quick(tmp_path / "run", steps=50, eval_every=25, callbacks=[
+        LivePlot(), lambda run, step, now: losses.append([step, now["loss"]])
+    ])  # fmt: skip
+    result = run.fit()
+    assert notebook.figures == 1
+    assert notebook.shown == [b"0", b"1", b"2", b"3"]
+    assert [len(figure.get("training, each step", [])) for figure in figures] == [0, 20, 40, 50]
+    assert figures[0] == {}
+    assert figures[-1]["training, each step"] == losses
+    validation = [[m["step"], m["val_loss"]] for m in result.metrics]
+    assert figures[-1][f"validation (last {validation[-1][1]:.3f})"] == validation
+    assert not (run.out / "loss.png").exists()
+
+
+@pytest.mark.parametrize("ipython", [False, True])
+def test_live_plot_elsewhere(
+    ipython: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file, with IPython on a terminal, too."""
+    notebook = FakeNotebook(monkeypatch, kernel=False) if ipython else None
+    monkeypatch.setattr(live, "SHARE", 1e9)  # draw always
+    drawn(monkeypatch)
+    run = quick(tmp_path / "run", steps=3, callbacks=[LivePlot(seconds=0)])
+    run.fit()
+    assert (run.out / "loss.png").read_bytes() == b"4"  # at the start, after each step, at the end
+    assert notebook is None or notebook.shown == []
+
+
+def test_live_plot_is_a_picture(quiet: Path, tmp_path: Path) -> None:
+    """A real one; and the run is the same to the bit."""
+    run = quick(tmp_path / "run", callbacks=[LivePlot(seconds=1e9)])
+    run.fit()
+    assert (run.out / "loss.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert_same_run(run.out, quiet)
+
+
+def test_a_long_line_is_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = drawn(monkeypatch)
+    run, plot = quick(tmp_path / "run"), LivePlot(seconds=1e9)
+    plot.on_train_begin(run)
+    for step in range(2500):
+        plot.on_step_end(run, step, {"loss": 1.0})
+    plot._draw(run)
+    (line,) = figures[-1].values()
+    assert [x for x, _ in line[:3]] == [0, 3, 6]
+    assert len(line) <= live.MOST
+
+
+def test_live_plot_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match="the curves need matplotlib: pip install matplotlib"):
+        quick(tmp_path / "run", callbacks=[LivePlot()]).fit()
+
+
+# -------------------------------------------------------------------------------------- TensorBoard
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows of a folder: by name and step, without what later files purge."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: int(path.name.rpartition(".")[2])):
+        content, at = path.read_bytes(), 0
+        while at < len(content):  # length, its checksum, an event, its checksum
+            (size,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + size])
+            at += 12 + size + 4
+            if event.session_log.status == SessionLog.START:
+                for points in found.values():
+                    for step in [step for step in points if step >= event.step]:
+                        del points[step]
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard(quiet: Path, tmp_path: Path) -> None:
+    """The files have the metrics; a resumed run replaces what it does again."""
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: pip install it")
+
+    def fall(run: Trainer, step: int, now: dict[str, Any]) -> None:
+        losses[step] = now["loss"]
+        if step == 5 and not losses.get(6):
+            raise KeyboardInterrupt  # at once: the last checkpoint is that of step 3
+
+    losses: dict[int, float] = {}
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        quick(out, tensorboard=True, callbacks=[TensorBoard(out / "other", every=1), fall]).fit()
+    losses[6] = 1.0
+    run = quick(out, resume=True, tensorboard=True,
+                callbacks=[TensorBoard(out / "other", every=1), fall])  # fmt: skip
+    assert run.step == 3
+    run.fit()
+    assert_same_run(out, quiet)
+    rows = metrics(out)
+    for folder in (out / "tensorboard", out / "other"):
+        found = scalars(folder)
+        for tag, key in (("loss/train", "train_loss"), ("loss/val", "val_loss")):
+            assert found[tag] == {row["step"]: pytest.approx(row[key]) for row in rows}
+        assert list(found["tokens_per_second"]) == [row["step"] for row in rows]
+        for layer, norm in rows[-1]["grad_norms"].items():
+            assert found[f"gradients/{layer}"][8] == pytest.approx(norm)
+    assert found["loss/step"] == {step: pytest.approx(loss) for step, loss in losses.items()}
+    assert found["lr"][8] == pytest.approx(rows[-1]["lr"])
+    assert found["gradients/all"][8] == pytest.approx(rows[-1]["grad_norm"])
+
+
+def test_without_tensorboardx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, before anything is made."""
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    sentence = "TensorBoard's files need tensorboardX: pip install tensorboardX"
+    with pytest.raises(ImportError, match=sentence):
+        quick(tmp_path / "run", tensorboard=True)
+    text = str(tmp_path / "text.txt")
+    command = ["train", "--data", text, "--out", str(tmp_path / "run"), "--tensorboard"]
+    assert command_line.main(command) == 2
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+    assert os.listdir(tmp_path) == ["text.txt"]

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -392,15 +393,18 @@ def test_presets_in_the_help_are_true(call: Callable[..., Answer]) -> None:
         assert dataclasses.replace(PRESETS["default"], **parsed) == PRESETS[name]
 
 
-def test_every_field_is_a_flag(here: Path, call: Callable[..., Answer]) -> None:
+def test_every_field_is_a_flag(
+    here: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each arrives in the config; none and no- flags too."""
+    monkeypatch.setitem(sys.modules, "tensorboardX", MagicMock())
     changed: dict[str, Any] = {
         "data": "text.txt", "tokenizer": "bpe", "vocab_size": 260, "context": 4, "width": 8,
         "layers": 2, "heads": 2, "positions": "sinusoidal", "activation": "relu", "bias": False,
         "tied": False, "dropout": 0.3, "init": "torch", "batch": 3, "accumulate": 2,
         "steps": 2, "lr": 0.25, "min_lr": 0.125, "warmup": 1, "weight_decay": 0.5, "beta1": 0.75,
         "beta2": 0.875, "clip": 2.0, "spike": 9.0, "patience": 5, "recompute": True, "seed": 4,
-        "eval_every": 3, "eval_batches": 1, "save_every": 5,
+        "eval_every": 3, "eval_batches": 1, "save_every": 5, "tensorboard": True, "pictures": False,
         "prompt": "é", "sample_tokens": 6, "temperature": 1.5, "top_k": 7,
     }  # fmt: skip
     assert list(changed) == [field.name for field in dataclasses.fields(RunConfig)]

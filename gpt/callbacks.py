@@ -30,8 +30,9 @@ class Callback:
         """Before the first step of this start or resumption."""
 
     def on_step_end(self, trainer: Trainer, step: int, metrics: Metrics) -> None:
-        """After each step, with its ``loss``, ``lr``, ``grad_norm`` (before clipping) and
-        ``tokens_per_second`` (the mean since the last evaluation)."""
+        """After each step, and its evaluation where one is due: ``loss``, ``lr``, ``grad_norm``
+        (before clipping) and ``tokens_per_second`` (the mean since the previous evaluation).
+        """
 
     def on_evaluation(self, trainer: Trainer, step: int, metrics: Metrics) -> None:
         """After an evaluation, with what is new in ``metrics.jsonl``."""

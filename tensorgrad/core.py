@@ -80,8 +80,6 @@ class Op:
     A variadic op's formula may also name ``i``, its argument's position, and ``shapes``.
     """
 
-    kernel: Callable | None = None  # of a fused op: values, params → the result and what to save
-
     def __init__(
         self, forward: Callable, *, samples: Callable, view: bool, promotes: str | None
     ) -> None:
@@ -161,7 +159,7 @@ class Op:
         A closure and not a method, for it is also put into class Tensor, where Python calls plain
         functions several times as fast as objects. Every line here is paid for by every operation.
         """
-        op, forward, kernel, plans = self, self.forward, self.kernel, self._plans
+        op, forward, plans = self, self.forward, self._plans
         defaults, promotes, view = self.defaults, self.promotes, self.view
         most = len(self.arguments) if not self.variadic else float("inf")
         new = object.__new__
@@ -190,10 +188,7 @@ class Op:
             if promotes and not (uniform and dtype and dtype.kind == "f"):
                 values = op.promoted(values)
             try:
-                if kernel is None:
-                    y, extra = forward(arrays_xp, *values, **params), None
-                else:
-                    y, extra = kernel(values, params)
+                y = forward(arrays_xp, *values, **params)
             except (ValueError, IndexError, TypeError, OverflowError) as error:
                 raise errors.explained(op.name, values, bool(promotes), error) from None
             if type(y) is not ndarray:
@@ -208,7 +203,7 @@ class Op:
                 tensor.node = node = Node(op, params, parents, plan, y)
                 tensor.needs_grad = True
                 if plan.keep:
-                    op.save(node, values, y, extra, args, tensor.storage)
+                    op.save(node, values, y, args, tensor.storage)
                 else:
                     node.saved, node.guards = _NOTHING, ()
             if shares:
@@ -228,9 +223,7 @@ class Op:
             return [values[0], *promote(values[1:])]
         return promote(values, self.promotes == "float")
 
-    def save(
-        self, node: Node, values: list, y: Array, extra: Any, args: Sequence, storage: Storage
-    ) -> None:
+    def save(self, node: Node, values: list, y: Array, args: Sequence, storage: Storage) -> None:
         """Keep in ``node`` what its vjps name, and the storages that must not be overwritten."""
         plan = node.plan
         if plan.facts is not None:  # the common case of views, with nothing to guard
@@ -305,41 +298,61 @@ class Fused(Op):
     """
 
     def function(self) -> Callable:
-        apply, name = super().function(), self.name
+        """As of any op, but that everything is kept, and that a kernel takes floats of one dtype:
+        for others, and without a kernel, the composite is recorded instead."""
+        op, name, forward, defaults = self, self.name, self.forward, self.defaults
+        new = object.__new__
 
-        def apply_or_compose(*args: Any, **params: Any) -> Any:
-            found, mixed = None, False  # kernels take floats of one dtype
+        def apply(*args: Any, **params: Any) -> Any:
+            if len(args) > len(op.arguments):
+                args = op.bind(args, params)
+            if defaults:
+                params = {**defaults, **params}
+            dtype, needed, mixed = None, False, False
+            values, parents, guards = [], [], []
             for a in args:
-                if isinstance(a, Variable) and (dtype := a.array.dtype).kind == "f":
-                    mixed = mixed or (found is not None and found != dtype)
-                    found = dtype
-            if found is None or mixed or kernels.find(name) is None:
-                return self.forward(Bound.ops, *args, **{**self.defaults, **params})
-            return apply(*args, **params)
+                parent = storage = None
+                if isinstance(a, Variable):
+                    if a.needs_grad:
+                        parent, needed = a.node or a, True
+                    storage, a = a.storage, a.array
+                    if a.dtype is not dtype and a.dtype.kind == "f":
+                        mixed = mixed or (dtype is not None and a.dtype != dtype)
+                        dtype = a.dtype
+                elif a is not None and type(a) not in _NUMBERS:
+                    a = _operand(a, op)
+                values.append(a)
+                parents.append(parent)
+                guards.append(storage)
+            kernel = None if mixed or dtype is None else kernels.find(name)
+            if kernel is None:
+                return forward(Bound.ops, *args, **params)
+            try:
+                y, kept = kernel.forward(*values, **params)
+            except (ValueError, IndexError, TypeError, OverflowError) as error:
+                raise errors.explained(name, values, False, error) from None
+            if type(y) is not ndarray:
+                y = arrays_xp.asarray(y)
+            tensor = new(Bound.tensor_type)
+            tensor.array, tensor.storage = y, Storage()
+            if needed and mode.recording:
+                if InferenceStorage in map(type, guards):
+                    raise errors.inference_saved(name)
+                tensor.node = node = Node(op, params, parents, op, y)
+                tensor.needs_grad = True
+                for value in kept:
+                    guards.append(tensor.storage if value is y else None)
+                node.saved, node.guards = [*values, *kept, kernel], guards
+            if unusual:
+                _observe(op, args, values, params, tensor, False)
+            return tensor
 
-        apply_or_compose.__dict__.update(apply.__dict__)
-        return apply_or_compose
+        apply.__name__ = apply.__qualname__ = name
+        apply.__doc__ = self.__doc__
+        apply.op, apply.vjp = self, self.vjp  # type: ignore[attr-defined]
+        return apply
 
-    keep = keeps_values = True
-
-    def plan(self, mask: int) -> Any:
-        return self  # one plan for all: everything is kept
-
-    def kernel(self, values: list, params: dict) -> tuple[Array, Any]:
-        kernel = kernels.find(self.name)
-        assert kernel is not None  # __call__ has looked
-        y, saved = kernel.forward(*values, **params)
-        return y, (kernel, saved)
-
-    def save(
-        self, node: Node, values: list, y: Array, extra: Any, args: Sequence, storage: Storage
-    ) -> None:
-        kernel, kept = extra
-        node.saved = [*values, *kept, kernel]
-        node.guards = [a.storage if isinstance(a, Variable) else None for a in args]
-        node.guards += [storage if value is y else None for value in kept]
-        if any(type(storage) is InferenceStorage for storage in node.guards):
-            raise errors.inference_saved(self.name)
+    keep = keeps_values = True  # of the plan, which is the op itself: everything is kept
 
     def reopened(self, node: Node) -> Sequence:
         saved, n = node.values(), len(node.parents)

@@ -75,11 +75,11 @@ class Variable:
         """As PyTorch shows it; the engine reads ``array.dtype``, which is NumPy's."""
         return DTYPE[self.array.dtype]
 
-    def wrote(self, writer: str) -> None:
+    def wrote(self, writer: str, place: Any = None) -> None:
         """Record that the array was just overwritten, for backward passes that needed it."""
         storage = self.storage
         storage.version += 1
-        storage.written, storage.writer, storage.place = tick(), writer, here()
+        storage.written, storage.writer, storage.place = tick(), writer, place or here()
 
     def adopt(self, view: Variable) -> None:
         """Note that ``view`` is another name for some of this memory, as long as it lives."""

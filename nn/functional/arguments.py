@@ -1,4 +1,4 @@
-"""What functions over spatial dims share: one number for all dims, or one for each."""
+"""Arguments, checked: one number for all spatial dims or one for each, floats, indices."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def check_float(input: Any, name: str) -> None:
         raise NotImplementedError(
             f"{name}: needs a float dtype, not {input.dtype}; call .float() first"
         )
+
+
+def all_within(index: Tensor, size: int) -> bool:
+    """Whether all integers are in 0..size-1; on the array, for every step looks."""
+    array = index.numpy()
+    return not array.size or bool(array.min() >= 0 and array.max() < size)
 
 
 def batched(input: Tensor, dims: int, name: str) -> tuple[Tensor, bool]:

@@ -9,6 +9,7 @@ from tensorgrad import Tensor
 from tensorgrad import fused as _fused
 
 from .activation import logsigmoid
+from .arguments import all_within
 from .reduction import reduced, reduction_of
 
 __all__ = [
@@ -41,7 +42,7 @@ def _checked_classes(
             f"{name}: weight must have one element for each of {classes} classes, its shape is "
             f"{tuple(weight.shape)}"
         )
-    if not 0 <= ignore_index < classes and _all_within(target, classes):
+    if not 0 <= ignore_index < classes and all_within(target, classes):
         return None
     kept = target != ignore_index
     wrong = kept & ((target < 0) | (target >= classes))
@@ -50,10 +51,6 @@ def _checked_classes(
             f"{name}: target {int(target[wrong][0])} is out of range for {classes} classes"
         )
     return kept
-
-
-def _all_within(target: Tensor, classes: int) -> bool:
-    return not target.numel() or (int(target.min()) >= 0 and int(target.max()) < classes)
 
 
 def cross_entropy(
@@ -92,11 +89,14 @@ def cross_entropy(
             input, target, weight, ignore_index, kept, reduction, label_smoothing
         )
     classes = input.shape[_class_dim(input)]
-    logits = input if input.ndim < 3 else input.permute(0, *range(2, input.ndim), 1)
+    logits, targets = input, target
+    if input.ndim != 2:
+        logits = input if input.ndim < 2 else input.permute(0, *range(2, input.ndim), 1)
+        logits = logits.reshape(math.prod(target.shape), classes)
+        targets = target.reshape(-1)
     losses = _fused.cross_entropy(
-        logits.reshape(math.prod(target.shape), classes), target.reshape(-1),
-        ignore_index=ignore_index, label_smoothing=label_smoothing,
-    )  # fmt: skip
+        logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
     if reduction == "none":
         return losses.reshape(target.shape)
     total = losses.sum()

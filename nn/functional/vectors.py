@@ -6,6 +6,8 @@ import tensorgrad
 from tensorgrad import Tensor
 from tensorgrad import fused as _fused
 
+from .arguments import all_within
+
 __all__ = [
     "linear", "bilinear", "embedding", "one_hot", "normalize", "cosine_similarity",
     "pairwise_distance",
@@ -65,13 +67,12 @@ def embedding(
     if input.dtype.kind not in "iu":
         raise RuntimeError(f"embedding: indices must be integers, not {input.dtype}")
     rows = weight.shape[0]
-    if input.numel():
+    if not all_within(input, rows):
         low, high = int(input.min()), int(input.max())
-        if low < 0 or high >= rows:
-            raise IndexError(
-                f"embedding: index {low if low < 0 else high} is out of range, the table has "
-                f"{rows} rows"
-            )
+        raise IndexError(
+            f"embedding: index {low if low < 0 else high} is out of range, the table has "
+            f"{rows} rows"
+        )
     if max_norm is not None:
         _shorten(weight, input, max_norm, norm_type)
     y = tensorgrad.embedding(weight, input)

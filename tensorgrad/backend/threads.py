@@ -42,10 +42,10 @@ def spread(loop: Callable, arrays: Sequence[Any], *rest: Any, work: int | None =
     ``loop`` releases the interpreter's lock and writes into the pieces it is given. ``work`` is how
     long it takes, compared to a loop over so many elements; by default those of the first array.
     """
-    rows = len(arrays[0])
-    if COUNT == 1 or rows == 1 or (arrays[0].size if work is None else work) <= ALONE:
+    if COUNT == 1 or (arrays[0].size if work is None else work) <= ALONE or len(arrays[0]) == 1:
         loop(*arrays, *rest)
         return
+    rows = len(arrays[0])
     size = -(-rows // (PIECES * COUNT))
     pieces = deque(slice(i, i + size) for i in range(0, rows, size))
 

@@ -56,7 +56,7 @@ class Adam(Optimizer):
     def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:
         step = self.count(p)
         arrays = [p.array, g, self.buffer(p, "exp_avg"), self.buffer(p, "exp_avg_sq")]
-        if group["amsgrad"]:
+        if amsgrad := group["amsgrad"]:
             arrays.append(self.buffer(p, "max_exp_avg_sq"))
         beta1, beta2 = group["betas"]
         step_size = group["lr"] / (1 - beta1**step)
@@ -65,7 +65,7 @@ class Adam(Optimizer):
         if group["decoupled_weight_decay"]:
             l2, shrink = 0, 1 - group["lr"] * group["weight_decay"]
         routine = kernels.routine("adam")
-        if routine and not (group["amsgrad"] or group["maximize"]) and routine(
+        if routine and not (amsgrad or group["maximize"]) and routine(
             *arrays, beta1=beta1, beta2=beta2, step_size=step_size,
             root_correction=root_correction, eps=group["eps"], l2=l2, shrink=shrink,
         ):  # fmt: skip

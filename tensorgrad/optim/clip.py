@@ -9,6 +9,7 @@ from types import GeneratorType
 from typing import Any
 
 from ..backend import kernels, xp
+from ..source import here
 from ..tensor import Tensor
 from ..variable import wrap
 
@@ -77,7 +78,7 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not given and isinstance(parameters, GeneratorType):
         warnings.warn("the parameters are an exhausted generator: nothing is clipped", stacklevel=3)
-    return [p.grad for p in given if p.grad is not None]
+    return [g for p in given if (g := p.grad) is not None]
 
 
 def _total_norm(tensors: list[Tensor], norm_type: float, error_if_nonfinite: bool) -> float:
@@ -110,10 +111,11 @@ def _norm(x: Any, order: float) -> float:
 def _scale(grads: list[Tensor], max_norm: float, total: float, writer: str) -> None:
     factor = float(max_norm) / (total + 1e-6)
     if not factor >= 1:  # also when it is nan: no gradient is to look healthy then
+        place = here()
         with xp.errstate(invalid="ignore"):
             for g in grads:
                 g.array *= factor
-                g.wrote(writer)
+                g.wrote(writer, place)
 
 
 def _number(value: float, like: list[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..backend import xp
 from ..mode import enable_grad, no_grad
+from ..source import here
 from ..tensor import Tensor
 from ..variable import wrap
 
@@ -92,12 +93,13 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         self.has_stepped = True
+        writer, place = f"{type(self).__name__}.step", here()
         with no_grad(), xp.errstate(under="ignore"):
             for group in self.param_groups:
                 for p in group["params"]:
-                    if p.grad is not None:
-                        self.update(p, p.grad.array, group)
-                        p.wrote(f"{type(self).__name__}.step")
+                    if (g := p.grad) is not None:
+                        self.update(p, g.array, group)
+                        p.wrote(writer, place)
         return loss
 
     def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:

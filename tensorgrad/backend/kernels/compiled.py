@@ -18,11 +18,9 @@ from .attention import attention_kernel
 from .kernel import Kernel
 from .lanes import exp, jit, largest, normal_cdf
 
-_FLOATS = (np.dtype("float32"), np.dtype("float64"))
-
 
 def _flat(a):
-    return np.ascontiguousarray(a).reshape(-1)
+    return a if a.ndim == 1 and a.flags.c_contiguous else np.ascontiguousarray(a).reshape(-1)
 
 
 def _rows(a, width):
@@ -397,12 +395,14 @@ def adam(w, g, m, v, *, beta1, beta2, step_size, root_correction, eps, l2, shrin
 
 def _updated(loop, arrays, *numbers):
     """Run ``loop`` over the arrays if they lie in memory as it needs them."""
-    w = arrays[0]
-    if w.dtype not in _FLOATS or not all(
-        a.flags.c_contiguous and a.dtype == w.dtype for a in arrays
-    ):
+    dtype, flat = arrays[0].dtype, []  # of a small parameter, what stands here is most of the time
+    if dtype.char not in "fd":
         return False
-    spread(loop, [a.reshape(-1) for a in arrays], *numbers)
+    for a in arrays:
+        if (a.dtype is not dtype and a.dtype != dtype) or not a.flags.c_contiguous:
+            return False
+        flat.append(a if a.ndim == 1 else a.reshape(-1))
+    spread(loop, flat, *numbers)
     return True
 
 

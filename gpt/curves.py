@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from . import canvas
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The objects of a ``metrics.jsonl``, one a line; none if there is no such file.
@@ -47,15 +49,14 @@ def loss_curve(
     Raises:
         ImportError: matplotlib is not installed; the sentence says how to get it.
     """
-    figure = _figure(7, 4)
+    figure = canvas.blank(7, 4)
     axes = figure.subplots()
     steps = [m["step"] for m in metrics]
     if each_step:
-        axes.plot(*zip(*each_step), label="training, each step", color="#56B4E9", linewidth=0.6)
-    # Colours of Okabe & Ito, told apart in print and by colour-blind readers; a dash besides.
+        axes.plot(*zip(*each_step), label="training, each step", color=canvas.SKY, linewidth=0.6)
     for key, label, colour, line in (
-        ("train_loss", "training", "#0072B2", "-"),
-        ("val_loss", "validation", "#D55E00", "--"),
+        ("train_loss", "training", canvas.BLUE, "-"),
+        ("val_loss", "validation", canvas.VERMILION, "--"),
     ):
         if values := [m[key] for m in metrics]:
             axes.plot(
@@ -72,7 +73,7 @@ def loss_curve(
 
 def training_curves(metrics: list[dict[str, Any]], title: str) -> Any:
     """A Figure of learning rate, gradient norms and speed over steps; errors as above."""
-    figure = _figure(7, 9)
+    figure = canvas.blank(7, 9)
     rate, norms, speed = figure.subplots(3, sharex=True, height_ratios=(2, 4, 2))
     for axes, key, label in (
         (rate, "lr", "learning rate"),
@@ -92,8 +93,8 @@ def training_curves(metrics: list[dict[str, Any]], title: str) -> Any:
     for layer in layers:
         points = [m for m in metrics if layer in m.get("grad_norms", {})]
         if layer in blocks:  # from dark to light with the depth
-            shade = blocks.index(layer) / max(1, len(blocks) - 1)
-            style: dict[str, Any] = {"color": (0.0, 0.2 + 0.5 * shade, 0.5 + 0.5 * shade)}
+            shade = canvas.shade(blocks.index(layer), len(blocks))
+            style: dict[str, Any] = {"color": shade}
         else:
             style = {"linestyle": "--"}
         norms.plot(
@@ -109,18 +110,9 @@ def training_curves(metrics: list[dict[str, Any]], title: str) -> Any:
     return figure
 
 
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("the curves need matplotlib: pip install matplotlib") from None
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
-
-
 def _plain(axes: Any) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    canvas.plain(axes)
 
 
 def png(figure: Any) -> bytes:

@@ -127,14 +127,9 @@ class Trainer:
         tensorgrad.manual_seed(config.seed)
         self.model = GPT(self.model_config)
         self.model.recompute = config.recompute
-        self.optimizer = self._optimizer()
+        self.optimizer = adamw(self.model, config)
         problem = self._restore() if resume else ""
-        floor = min(1.0, config.min_lr / config.lr)
-        self.schedule = LambdaLR(
-            self.optimizer,
-            warmup_cosine(config.warmup, config.steps, floor),
-            last_epoch=self.step - 1,
-        )
+        self.schedule = LambdaLR(self.optimizer, rate_factor(config), last_epoch=self.step - 1)
         self.metrics: list[Metrics] = []  # the objects of metrics.jsonl
         sessions = folder.read_sessions(out) if resume else []
         record = {
@@ -152,20 +147,6 @@ class Trainer:
             say(f"resumed {out} at step {self.step}")
         elif kept := folder.create(out, self.tokenizer, record, self.lock):
             say(f"kept the earlier run in {out} as {kept}")
-
-    def _optimizer(self) -> AdamW:
-        """AdamW that decays matrices only: biases and norms have no scale to keep small."""
-        parameters = list(self.model.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim >= 2]},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        c = self.config
-        return AdamW(
-            # The schedule scales the first rate, also when it goes on in the middle of a run.
-            [{**g, "initial_lr": c.lr} for g in groups if g["params"]],
-            lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay,
-        )  # fmt: skip
 
     # --- the checkpoints --------------------------------------------------------------------------
 
@@ -518,3 +499,22 @@ class Trainer:
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>{self.model._repr_html_()}"
+
+
+def adamw(model: GPT, config: RunConfig) -> AdamW:
+    """AdamW that decays matrices only: biases and norms have no scale to keep small."""
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(
+        # The schedule scales the first rate, also when it goes on in the middle of a run.
+        [{**g, "initial_lr": config.lr} for g in groups if g["params"]],
+        lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay,
+    )  # fmt: skip
+
+
+def rate_factor(config: RunConfig) -> Callable[[int], float]:
+    """The part of ``config.lr`` that is the learning rate of each step, counted from 0."""
+    return warmup_cosine(config.warmup, config.steps, min(1.0, config.min_lr / config.lr))

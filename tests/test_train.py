@@ -313,7 +313,10 @@ def test_sample(straight: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "advice"),
     [
-        (["matplotlib", "matplotlib.figure"], "need matplotlib: pip install matplotlib"),
+        (
+            ["matplotlib", "matplotlib.figure"],
+            "need matplotlib (the extra viz): pip install matplotlib",
+        ),
         (["pygraphviz"], "pip install 'pygraphviz>=2' or install Graphviz' program dot"),
     ],
 )

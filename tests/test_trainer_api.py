@@ -475,7 +475,9 @@ def test_a_long_line_is_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_live_plot_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match="the curves need matplotlib: pip install matplotlib"):
+    with pytest.raises(
+        ImportError, match="pictures need matplotlib .the extra viz.: pip install matplotlib"
+    ):
         quick(tmp_path / "run", callbacks=[LivePlot()]).fit()
 
 

@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a model",
     "sample": "write with a trained model",
     "info": "tell what a model would cost, or a run's does",
+    "figures": "draw what a trained model does",
     "prepare": "make a text into tokens on the disk",
     "tokenizer": "train a tokenizer, or see how one cuts a text",
 }

@@ -47,7 +47,7 @@ def _definition(function: Callable) -> tuple[str, ast.FunctionDef | ast.Lambda]:
 
     Several lambdas may share a line; the names in their code tell them apart.
     """
-    code = function.__code__
+    code = inspect.unwrap(function).__code__
     text, functions = _functions(code.co_filename)
     found = [
         node

@@ -6,6 +6,8 @@ thread; in Jupyter it shows itself.
 
 from __future__ import annotations
 
+import functools
+import io
 from typing import Any
 
 # Of Okabe and Ito, told apart by colour-blind readers; in print dashes and markers help.
@@ -23,12 +25,26 @@ def blank(width: float, height: float) -> Any:
         ImportError: matplotlib is not installed; the sentence says how to get it.
     """
     try:
-        from matplotlib.figure import Figure
+        kind = _picture()
     except ImportError:
         raise ImportError(
             "pictures need matplotlib (the extra viz): pip install matplotlib"
         ) from None
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return kind(figsize=(width, height), dpi=120, layout="constrained")
+
+
+@functools.cache
+def _picture() -> Any:
+    """A Figure that shows itself in Jupyter also without ``%matplotlib inline``."""
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Picture
 
 
 def colours(name: str) -> Any:

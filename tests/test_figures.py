@@ -21,7 +21,7 @@ from tiny_run import TEXT, metrics, trainer
 
 import tensorgrad
 from gpt import __main__ as command_line
-from gpt import data, figures
+from gpt import canvas, data, figures
 from gpt.config import GPTConfig
 from gpt.figures import embeddings, gradients, histograms, inside, labels, landscape
 from gpt.folder import BEST, CHECKPOINT, CONFIG, METRICS, PREVIOUS
@@ -716,3 +716,7 @@ def test_no_figure_is_left_with_pyplot(model):
     figures.position_table(model)
     plots = sys.modules.get("matplotlib.pyplot")
     assert plots is None or not plots.get_fignums()
+
+
+def test_a_figure_shows_itself_in_jupyter() -> None:
+    assert canvas.blank(1, 1)._repr_png_().startswith(b"\x89PNG")

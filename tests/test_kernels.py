@@ -248,3 +248,65 @@ def test_attention_with_masks(
         agree(attention, [q, k, v, mask, keep], *TOLERANCE[dtype])
     # Added -inf get no gradient worth comparing: the composite's is 0, as the kernel's.
     agree(attention, [q, k, v, added, keep], *TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_softmax(backend: str, kind: str, dtype: str) -> None:
+    """Over the last axis, which has a kernel, and over another; of transposed memory."""
+    rtol, atol = TOLERANCE[dtype]
+    for function in (tensorgrad.softmax, tensorgrad.log_softmax):
+        for shape in SHAPES:
+            x = values(kind, shape, dtype)
+            for y in (x, x.T):
+                for axis in (-1, 0):
+                    agree(lambda t, f=function, a=axis: f(t, a), [y], rtol, 10 * atol)
+
+
+def test_softmax_of_infinities(backend: str) -> None:
+    inf = np.inf
+    x = np.array([[-inf, 0, 1], [-inf, -inf, -inf], [inf, 0, 1], [np.nan, 0, 1]], "float32")
+    for function in (tensorgrad.softmax, tensorgrad.log_softmax):
+        agree(lambda t, f=function: f(t, 1), [x], 1e-6, 1e-7)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_repeated_rows_of_a_table(backend: str, dtype: str) -> None:
+    """The gradient of a look-up adds up what the same row was used for."""
+    table = tensorgrad.zeros(5, 3, dtype=dtype, requires_grad=True)
+    index = tensorgrad.tensor([[1, -1, 1], [4, 0, 1]])
+    g = values("normal", (2, 3, 3), dtype)
+    table[index].backward(tensorgrad.from_numpy(g))
+    tensorgrad.embedding(table, index).backward(tensorgrad.from_numpy(g))
+    expected = np.zeros((5, 3), dtype)
+    np.add.at(expected, index.numpy(), 2 * g)
+    np.testing.assert_allclose(table.grad.numpy(), expected, *TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight_decay": 0.1}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.3},
+     {"momentum": 0.8, "nesterov": True, "weight_decay": 0.2}, {"maximize": True}],
+)  # fmt: skip
+def test_sgd(backend: str, options: dict, dtype: str) -> None:
+    """Three steps against the formulas of its docstring, written for one number."""
+    w = [tensorgrad.from_numpy(values("normal", s, dtype)) for s in ((7,), (3, 5), ())]
+    start = [p.numpy().copy() for p in w]
+    optimizer = tensorgrad.optim.SGD(w, lr=0.1, **options)
+    momentum, decay = options.get("momentum", 0), options.get("weight_decay", 0)
+    velocity: list[Any] = [None] * len(w)
+    for step in range(3):
+        for i, p in enumerate(w):
+            g = values("normal", p.shape, dtype, seed=step)
+            p.grad = tensorgrad.from_numpy(g)
+            d = (-g if options.get("maximize") else g) + decay * start[i]
+            if momentum:
+                share = 1 - options.get("dampening", 0)
+                v = d if velocity[i] is None else momentum * velocity[i] + share * d
+                velocity[i] = v
+                d = d + momentum * v if options.get("nesterov") else v
+            start[i] = start[i] - 0.1 * d
+        optimizer.step()
+    for p, expected in zip(w, start):
+        np.testing.assert_allclose(p.numpy(), expected, *TOLERANCE[dtype])

@@ -476,7 +476,7 @@ def test_live_plot_without_matplotlib(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        ImportError, match="pictures need matplotlib .the extra viz.: pip install matplotlib"
+        ImportError, match=r"pictures need matplotlib \(the extra viz\): pip install matplotlib"
     ):
         quick(tmp_path / "run", callbacks=[LivePlot()]).fit()
 

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from . import kernels
+
 
 class Scattered:
     """Zeros of ``shape`` with ``values`` added at ``index``; ``np.asarray`` makes it an array."""
@@ -44,16 +46,19 @@ class ScatteredRows(Scattered):
     __slots__ = ()
 
     def add_to(self, out):
-        # Sorting brings equal indices together, and one reduceat adds each run: for a batch of
-        # tokens a fraction of the time of np.add.at.
         flat = np.asarray(self.index).reshape(-1) % self.shape[0]  # -1 and the last row are one
         if not flat.size:
             return
+        rows = self.values.reshape(-1, self.shape[-1])
+        routine = kernels.routine("add_rows")
+        if routine and routine(out, flat, rows):
+            return
+        # Sorting brings equal indices together, and one reduceat adds each run: for a batch of
+        # tokens a fraction of the time of np.add.at.
         order = np.argsort(flat, kind="stable")
         ordered = flat[order]
         starts = np.concatenate(([0], np.flatnonzero(np.diff(ordered)) + 1))
-        vectors = self.values.reshape(-1, self.shape[-1])[order]
-        out[ordered[starts]] += np.add.reduceat(vectors, starts, axis=0)
+        out[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
 
 def _selects_once(index) -> bool:

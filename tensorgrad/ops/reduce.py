@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..core import op
+from ..core import accelerated, op
 from .samples import distinct, normal, reduction, unary
 from .scan import exclusive_product
 
@@ -219,20 +219,28 @@ logsumexp.vjp(
 
 
 @op(samples=_one_axis(normal), promotes="float")
+@accelerated("softmax")
 def softmax(xp, x, /, axis=-1):
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
-softmax.vjp(lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True)))
+softmax.vjp(
+    accelerated("softmax_vjp")(
+        lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True))
+    )
+)
 
 
 @op(samples=_one_axis(normal), promotes="float")
+@accelerated("log_softmax")
 def log_softmax(xp, x, /, axis=-1):
     shifted = x - xp.max(x, axis=axis, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 log_softmax.vjp(
-    lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
-)  # fmt: skip
+    accelerated("log_softmax_vjp")(
+        lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True)
+    )
+)

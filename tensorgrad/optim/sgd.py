@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..backend import kernels
 from ..tensor import Tensor
 from .optimizer import Optimizer, blocks, check_implementation, check_options
 
@@ -59,6 +60,12 @@ class SGD(Optimizer):
         if momentum:
             first = self.state[p].get("momentum_buffer") is None
             velocity = self.buffer(p, "momentum_buffer")
+        routine = kernels.routine("sgd")
+        if routine and not group["maximize"] and routine(
+            p.array, g, velocity if momentum else None, lr=lr, decay=decay, momentum=momentum,
+            share=1.0 if first else 1 - group["dampening"], nesterov=group["nesterov"],
+        ):  # fmt: skip
+            return
         for w, d, v in blocks(p.array, g, velocity):
             if group["maximize"]:
                 d = -d

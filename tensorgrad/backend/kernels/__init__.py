@@ -31,6 +31,12 @@ COMPILED = frozenset(
         "scaled_dot_product_attention",
         "adam",
         "sum_of_squares",
+        "sgd",
+        "add_rows",
+        "softmax",
+        "softmax_vjp",
+        "log_softmax",
+        "log_softmax_vjp",
     )
 )
 
@@ -39,7 +45,7 @@ _backend = ""  # "" until a kernel is wanted, or chosen by use()
 _table: dict[str, Any] = {}  # those that were wanted so far
 
 
-def find(name: str) -> Kernel | None:
+def find(name: str) -> Any:
     """The kernel of the op called ``name``; None if there is none, or kernels are not wanted."""
     return routine(name) if enabled else None
 

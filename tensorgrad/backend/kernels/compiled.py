@@ -274,6 +274,83 @@ def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing
     return gx, None
 
 
+# --- softmax: exp(x - max) / sum, and its logarithm, over the last axis ---------------------------
+
+
+@jit
+def _softmax(x, y):
+    for i in range(x.shape[0]):
+        row, out = x[i], y[i]
+        peak, total = largest(row, row.size, x.dtype.type(1)), x.dtype.type(0)
+        for j in range(row.size):
+            e = exp(row[j] - peak)
+            out[j] = e
+            total += e
+        for j in range(row.size):
+            out[j] /= total
+
+
+@jit
+def _softmax_vjp(g, y, gx):
+    for i in range(g.shape[0]):
+        slope, row, out = g[i], y[i], gx[i]
+        along = g.dtype.type(0)
+        for j in range(row.size):
+            along += slope[j] * row[j]
+        for j in range(row.size):
+            out[j] = (slope[j] - along) * row[j]
+
+
+@jit
+def _log_softmax(x, y):
+    for i in range(x.shape[0]):
+        row, out = x[i], y[i]
+        peak, total = largest(row, row.size, x.dtype.type(1)), x.dtype.type(0)
+        for j in range(row.size):
+            total += exp(row[j] - peak)
+        logarithm = x.dtype.type(math.log(total))
+        for j in range(row.size):
+            out[j] = (row[j] - peak) - logarithm
+
+
+@jit
+def _log_softmax_vjp(g, y, gx):
+    for i in range(g.shape[0]):
+        slope, row, out = g[i], y[i], gx[i]
+        total = g.dtype.type(0)
+        for j in range(row.size):
+            total += slope[j]
+        for j in range(row.size):
+            out[j] = slope[j] - exp(row[j]) * total
+
+
+def _over_rows(loop, arrays, axis):
+    """The loop's result; None unless the axis is the last one and all are floats of one dtype."""
+    a = arrays[-1]
+    fit = a.ndim and axis in (-1, a.ndim - 1) and a.size and a.dtype.char in "fd"
+    if not fit or any(b.dtype != a.dtype for b in arrays):
+        return None
+    y = np.empty(a.shape, a.dtype)
+    spread(loop, [*(_rows(b, a.shape[-1]) for b in arrays), y.reshape(-1, a.shape[-1])])
+    return y
+
+
+def softmax(x, axis):
+    return _over_rows(_softmax, (x,), axis)
+
+
+def softmax_vjp(g, y, axis):
+    return _over_rows(_softmax_vjp, (g, y), axis)
+
+
+def log_softmax(x, axis):
+    return _over_rows(_log_softmax, (x,), axis)
+
+
+def log_softmax_vjp(g, y, axis):
+    return _over_rows(_log_softmax_vjp, (g, y), axis)
+
+
 # --- the passes over the scores of scaled_dot_product_attention -----------------------------------
 
 
@@ -393,6 +470,29 @@ def adam(w, g, m, v, *, beta1, beta2, step_size, root_correction, eps, l2, shrin
     )
 
 
+@jit
+def _sgd_loop(w, g, lr, decay):
+    t = w.dtype.type
+    for i in range(w.size):
+        w[i] -= t(lr) * (g[i] + t(decay) * w[i])
+
+
+@jit
+def _momentum_loop(w, g, v, lr, decay, momentum, share, nesterov):
+    t = w.dtype.type
+    for i in range(w.size):
+        d = g[i] + t(decay) * w[i]
+        v[i] = t(momentum) * v[i] + t(share) * d
+        w[i] -= t(lr) * (t(nesterov) * (d + t(momentum) * v[i]) + t(1 - nesterov) * v[i])
+
+
+def sgd(w, g, v, *, lr, decay, momentum, share, nesterov):
+    """One step of SGD, in place, with a velocity unless v is None; whether it was done here."""
+    if v is None:
+        return _updated(_sgd_loop, (w, g), lr, decay)
+    return _updated(_momentum_loop, (w, g, v), lr, decay, momentum, share, float(nesterov))
+
+
 def _updated(loop, arrays, *numbers):
     """Run ``loop`` over the arrays if they lie in memory as it needs them."""
     dtype, flat = arrays[0].dtype, []  # of a small parameter, what stands here is most of the time
@@ -428,7 +528,32 @@ def sum_of_squares(x):
     return _sum_of_squares(_flat(x))
 
 
+# --- the gradient of a look-up --------------------------------------------------------------------
+
+
+@jit
+def _add_rows(out, index, rows):
+    for i in range(index.size):
+        into = out[index[i]]
+        for j in range(rows.shape[1]):
+            into[j] += rows[i, j]
+
+
+def add_rows(out, index, rows):
+    """``out[index] += rows``, where the same index may come again; whether it was done here."""
+    if out.dtype.char not in "fd" or rows.dtype != out.dtype or not out.flags.c_contiguous:
+        return False
+    _add_rows(out, index, np.ascontiguousarray(rows))
+    return True
+
+
 KERNELS = {
+    "softmax": softmax,
+    "softmax_vjp": softmax_vjp,
+    "log_softmax": log_softmax,
+    "log_softmax_vjp": log_softmax_vjp,
+    "sgd": sgd,
+    "add_rows": add_rows,
     "adam": adam,
     "sum_of_squares": sum_of_squares,
     "gelu": Kernel(_gelu, _gelu_vjp),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import unicodedata
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +125,15 @@ def progress(done: int, total: int) -> Any:
         desc="starting",
         bar_format="{percentage:3.0f}% |{bar:30}| {n:,}/{total:,} steps, {remaining} left, {desc}",
     )
+
+
+@contextmanager
+def count_up(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Gives a function to be told how many more are done; a bar, shown on terminals only."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, disable=None, dynamic_ncols=True, leave=False, unit=f" {unit}") as bar:
+        yield bar.update
 
 
 def printable(text: str) -> str:

@@ -356,6 +356,7 @@ def test_a_token_out_of_range(run: Path, call: Callable[..., Answer]) -> None:
         [],
         ["train"],
         ["sample"],
+        ["eval"],
         ["info"],
         ["prepare"],
         ["tokenizer", "train"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -123,15 +124,56 @@ def stream_text(
         top: how many of the likeliest tokens to name with each piece.
         sampling: the choices of :class:`Sampling`.
     """
-    transcript = Transcript(coder, stop)
-    steps = draw(
-        model, [_tokens(coder, prompt)], max_new_tokens, Sampling(**sampling),
-        generators_for(seed, 1), cache, lambda row, drawn: transcript.stopped,
+    (text,) = stream_texts(
+        model, coder, [prompt], max_new_tokens, stop=stop, top=top, seed=seed, cache=cache,
+        **sampling,
     )  # fmt: skip
-    for step in steps:
-        drawn = step[0]
-        yield from transcript.feed(drawn.token, drawn.logprob, drawn.alternatives(top))
-    yield from transcript.end()
+    return text
+
+
+def stream_texts(
+    model: GPT,
+    coder: Tokenizer,
+    prompts: Sequence[str | Sequence[int]],
+    max_new_tokens: int,
+    *,
+    stop: Sequence[str] = (),
+    top: int = 0,
+    seed: int | Sequence[int] | None = None,
+    cache: bool = True,
+    **sampling: Any,
+) -> list[Iterator[Piece]]:
+    """The same for several prompts: for each its pieces; arguments as in :func:`complete`.
+
+    They are written together, as far as the one that is asked for next needs it: the first is there
+    piece by piece, and what the others have by then waits for their turn.
+    """
+    transcripts = [Transcript(coder, stop) for _ in prompts]
+    waiting: list[deque[Piece]] = [deque() for _ in prompts]
+    steps = draw(
+        model, [_tokens(coder, prompt) for prompt in prompts], max_new_tokens,
+        Sampling(**sampling), generators_for(seed, len(prompts)), cache,
+        lambda row, drawn: transcripts[row].stopped,
+    )  # fmt: skip
+
+    def pieces(row: int) -> Iterator[Piece]:
+        while not transcripts[row].stopped:
+            yield from _taken(waiting[row])
+            if (step := next(steps, None)) is None:
+                break
+            for i, drawn in step.items():
+                waiting[i] += transcripts[i].feed(
+                    drawn.token, drawn.logprob, drawn.alternatives(top)
+                )
+        yield from _taken(waiting[row])
+        yield from transcripts[row].end()
+
+    return [pieces(row) for row in range(len(prompts))]
+
+
+def _taken(pieces: deque[Piece]) -> Iterator[Piece]:
+    while pieces:
+        yield pieces.popleft()
 
 
 def complete(

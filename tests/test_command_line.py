@@ -189,7 +189,7 @@ def test_bad_input(
 
 
 BAD_SAMPLING = {
-    "no folder": ("sample", "the following arguments are required: DIR"),
+    "no folder": ("sample", "the following arguments are required: RUN"),
     "no run": ("sample absent", "there is no run in absent"),
     "a file": ("sample text.txt", r"there is no run in text\.txt"),
     "an unknown character": ("sample run --prompt é", r"'é' \(U\+00E9\) is not among the 18"),
@@ -203,7 +203,15 @@ BAD_SAMPLING = {
         "sample run --logit-bias 3",
         "'3' is not TOKEN=VALUE with a token's",
     ),
-    "a bias of nothing": ("sample run --logit-bias a=1", "'a=1' is not TOKEN=VALUE .* 13=-2.5"),
+    "a bias of nothing": ("sample run --logit-bias =1", "'=1' is not TOKEN=VALUE .* 13=-2.5"),
+    "a bias of no number": ("sample run --logit-bias 3=much", "'3=much' is not TOKEN=VALUE with"),
+    "a bias of an empty text": ('sample run --logit-bias ""=1', r"'\"\"=1' is not TOKEN=VALUE"),
+    "a bias of two texts": ('sample run --logit-bias "3","4"=1', "is not TOKEN=VALUE"),
+    "a bias of a strange text": ("sample run --logit-bias a=1", "character 'a' .* is not among"),
+    "a bias of two tokens": (
+        "sample run --logit-bias is=1",
+        r"for one token, and 'is' is 2: 'i' \(14\), 's' \(16\); give one of them",
+    ),
     "an infinite bias": ("sample run --logit-bias 3=inf", "token 3 must be a number or -inf"),
     "a bias of an unknown token": ("sample run --logit-bias 18=1", "token 18, .* tokens 0 to 17"),
     "top-p": ("sample run --top-p 0", "top_p must be above 0 and at most 1, got 0.0"),
@@ -356,6 +364,7 @@ def test_a_token_out_of_range(run: Path, call: Callable[..., Answer]) -> None:
         [],
         ["train"],
         ["sample"],
+        ["chat"],
         ["eval"],
         ["info"],
         ["prepare"],
@@ -622,6 +631,35 @@ def test_choices_arrive(run: Path, call: Callable[..., Answer]) -> None:
         assert text_of(answer) == coder.decode(prompt + new) + "\n"
         written.add(answer[1])
     assert len(written) == 5
+
+
+def test_a_bias_by_its_text(run: Path, call: Callable[..., Answer]) -> None:
+    """Quotes are for what would be a number, and for line breaks; the last one counts."""
+    arguments = ("sample", "run", "--prompt", "3 times", "--seed", "5", "--tokens", "40")
+    by_number, by_text = {}, {}
+    for text, quoted in (("s", "s"), (";", "';'"), ("7", '"7"'), ("\n", r"'\n'")):
+        token = tokenizer.load(run / TOKENIZER).encode(text)[0]
+        by_number[text] = text_of(call(*arguments, "--logit-bias", f"{token}=9"))
+        by_text[text] = text_of(call(*arguments, "--logit-bias", f"{quoted}=9"))
+        assert by_number[text].count(text) > 20
+    assert by_text == by_number
+    assert "s" not in text_of(call(*arguments, "--logit-bias", "s=9", "--logit-bias", "s=-inf"))[7:]
+    assert_one_line(call(*arguments, "--logit-bias", "==1"), "the character '=' .* is not among")
+
+
+def test_the_first_of_several_texts_is_there_at_once(
+    run: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    draw = sampling.Sampling.draw
+    monkeypatch.setattr(sampling.Sampling, "draw", lambda *a: (events.append("draw"), draw(*a))[1])
+    monkeypatch.setattr("builtins.print", lambda *a, **k: events.append("".join(a)))
+    assert command_line.main(["sample", "run", "--tokens", "9", "--num", "3"]) == 0
+    assert events[:2] == ["--- 1 of 3 ---", "\n"]  # the prompt
+    assert events[2:5] == ["draw"] * 3
+    assert events[5] != "draw"
+    assert events[6:9] == ["draw"] * 3
+    assert events.count("draw") == 27
 
 
 def test_stop(run: Path, call: Callable[..., Answer]) -> None:

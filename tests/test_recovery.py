@@ -129,7 +129,7 @@ def test_a_bad_checkpoint(
         assert said == ""
     else:
         assert complaint in said
-        assert said.endswith(f"; writing with {PREVIOUS} instead\n")
+        assert said.endswith(f"; taking {PREVIOUS} instead\n")
         assert said.count("\n") == 1
 
     run = trainer(out, resume=True, say=lines.append)

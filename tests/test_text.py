@@ -15,7 +15,8 @@ from gpt import tokenizer
 from gpt.config import GPTConfig
 from gpt.generate import generate
 from gpt.model import GPT
-from gpt.text import Completion, Transcript, complete, pieces_of, stream_text
+from gpt.sampling import Sampling
+from gpt.text import Completion, Transcript, complete, pieces_of, stream_text, stream_texts
 
 BYTES = tokenizer.BPETokenizer([b"ab", "潮".encode()[:2]])
 LETTERS = tokenizer.CharTokenizer("abc \n")
@@ -164,6 +165,25 @@ def test_streamed_text(model: GPT) -> None:
     (cut,) = complete(model, LETTERS, ["ab"], 30, seed=2, stop=["a"])
     pieces = list(stream_text(model, LETTERS, "ab", 30, seed=2, stop=["a"]))
     assert "".join(p.text for p in pieces) == cut.text != whole.text
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_several_streams(
+    order: tuple[int, ...], model: GPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as if complete had written it, whichever is read first; and that one as it comes."""
+    prompts, choice = ["ab", "b c", "c"], {"seed": 3, "top": 2, "stop": ["aa", "b "]}
+    wanted = [pieces_of(LETTERS, w, choice["stop"]) for w in complete(
+        model, LETTERS, prompts, 40, **choice)]  # fmt: skip
+    assert len({len(pieces) for pieces in wanted}) > 1  # they do not end together
+    drawn: list[int] = []
+    real = Sampling.draw
+    monkeypatch.setattr(Sampling, "draw", lambda *given: drawn.append(real(*given)) or drawn[-1])
+    texts = stream_texts(model, LETTERS, prompts, 40, **choice)
+    assert next(texts[order[0]]) == wanted[order[0]].pop(0)
+    assert len(drawn) <= 6  # two steps: a character may wait for its stop string
+    for row in order:
+        assert list(texts[row]) == wanted[row]
 
 
 def test_a_character_of_several_tokens_has_their_probability() -> None:

@@ -7,6 +7,7 @@ A module is imported when its command is called, so that ``--help`` does not wai
 COMMANDS = {
     "train": "train a model",
     "sample": "write with a trained model",
+    "chat": "write a text in turns with a trained model",
     "eval": "tell how well a trained model predicts a text",
     "info": "tell what a model would cost, or a run's does",
     "figures": "draw what a trained model does",

@@ -15,7 +15,7 @@ SPREAD = -n auto --maxprocesses 4
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip -qq --disable-pip-version-check
 
-.PHONY: help train test test-torch test-slow lint format fuzz bench oracle ops clean
+.PHONY: help train test test-torch test-slow lint format fuzz bench presets oracle ops clean
 
 help: ## list the targets (ARGS="..." is handed on to the command that a target runs)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ format: $(VENV)/.dev ## put the source into its format
 
 bench: $(VENV)/.torch ## compare speed with PyTorch
 	@$(PY) -m benchmarks $(ARGS)
+
+presets: $(VENV)/.viz ## measure what the presets do, for `train --check` (ARGS="default --seeds 5")
+	@$(PY) -m benchmarks.presets $(ARGS)
 
 oracle: $(VENV)/.torch ## write the frozen oracles again, with PyTorch and transformers
 	@$(PY) tests/make_oracle.py $(ARGS)

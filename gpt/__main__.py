@@ -39,9 +39,9 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done. 2: bad input or a failure, in one line on the standard error. 3: the training has
-    diverged, and a paragraph there says why. 130: Ctrl-C. 141: nobody reads the output any more.
-    143: SIGTERM.
+    0: done. 1: done, but not as expected (``train --check``). 2: bad input or a failure, in one
+    line on the standard error. 3: the training has diverged, and a paragraph there says why. 130:
+    Ctrl-C. 141: nobody reads the output any more. 143: SIGTERM.
     """
     if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot show is no reason to fail
         sys.stdout.reconfigure(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Iterator
 
@@ -40,6 +41,16 @@ def peak_memory(model: GPT, batch: int, recompute: bool) -> int:
             p.grad = None
         tensorgrad.set_rng_state(random)
         model.recompute = before
+
+
+def resident_peak() -> int | None:
+    """The most memory that this process has had so far, in bytes; None where nobody counts it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def parameters_by_part(model: GPT) -> dict[str, int]:

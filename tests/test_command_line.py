@@ -398,7 +398,7 @@ def test_presets_in_the_help_are_true(call: Callable[..., Answer]) -> None:
     assert shown.pop("default") == "the values in brackets above"
     for name, line in shown.items():
         parsed = vars(command_line.parser_for(["train"]).parse_args(["train", *shlex.split(line)]))
-        for other in ("command", "preset", "config", "out", "resume"):
+        for other in ("command", "preset", "config", "out", "resume", "check"):
             del parsed[other]
         assert dataclasses.replace(PRESETS["default"], **parsed) == PRESETS[name]
 

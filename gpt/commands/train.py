@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import train
+from .. import expectations, train
 from .flags import add_choices, add_starting_points, chosen, presets_as_flags
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     parser.usage = (
-        "%(prog)s [--preset NAME] [--config FILE] [--out DIR]\n       [--resume] [FLAG ...]"
+        "%(prog)s [--preset NAME] [--config FILE] [--out DIR]\n"
+        "       [--resume] [--check] [FLAG ...]"
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
@@ -32,15 +33,34 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on in --out from its checkpoint, with its "
         "choices; another --steps, --lr and the like can be given"
     )  # fmt: skip
+    parser.add_argument(
+        "--check", action="store_true", help="tell at the end, number by number, whether the run "
+        "did what the preset is expected to do (docs/presets.md); exit code 1 if not"
+    )  # fmt: skip
     add_choices(parser)
 
 
 def run(given: dict[str, Any]) -> int:
-    """Train, or go on; 0, or 128 and the number of the signal that stopped it."""
-    out, resume = given.pop("out"), given.pop("resume")
+    """Train, or go on; returns the exit code.
+
+    0: done. 1: done, and not as expected (``--check``). 128 and the number of a signal: stopped.
+    """
+    out, resume, check = given.pop("out"), given.pop("resume"), given.pop("check")
     preset, given = chosen(given)
     config, out = train.choose(preset, given, out, resume)
+    expected = None
+    if check:
+        expected, notes = expectations.find(preset or "default", config)
+        for note in notes:
+            print(note)
     script = Path(sys.argv[0])
     command = f"python {script}" if script.name == "train_gpt.py" else "python -m gpt train"
     trainer = train.Trainer(config, out, resume, command=command)
-    return 0 if trainer.run() else 128 + trainer.stopped_by
+    if not trainer.run():
+        return 128 + trainer.stopped_by
+    if expected is None:
+        return 0
+    lines, fits = expectations.report(expected, out)
+    for line in lines:
+        print(line)
+    return 0 if fits else 1

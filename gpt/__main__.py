@@ -10,6 +10,18 @@ from typing import Any, NoReturn
 
 from .commands import COMMANDS
 
+EPILOG = """\
+an evening with it:
+  python -m gpt train --data my.txt --out runs/mine
+  python -m gpt eval runs/mine
+  python -m gpt sample runs/mine --prompt "Once upon a time" --top-p 0.9
+  python -m gpt chat runs/mine
+
+Each command has a --help of its own. Ctrl-C saves a training, which --resume
+continues. Exit codes: 0 done; 1 done, but not as expected (train --check); 2
+bad input or a failure, in one line; 3 the training has diverged; 130 Ctrl-C.
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line."""
@@ -26,7 +38,10 @@ def _command(name: str) -> Any:
 def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     """A parser of all commands that has the flags of those in ``argv``."""
     parser = _Parser(
-        prog="python -m gpt", description="Train a small GPT on a text, and write with it."
+        prog="python -m gpt",
+        description="Train a small GPT on a text, and write with it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help in COMMANDS.items():

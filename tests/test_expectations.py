@@ -441,7 +441,8 @@ def test_the_files_of_the_repository() -> None:
         PRESETS["small"] = SMALL
     for e in known:
         usual = PRESETS[e.preset].to_json()
-        stale = [k for k in usual if k not in expectations.FREE and e.config.get(k) != usual[k]]
+        then = {k: v for k, v in e.config.items() if k in usual and k not in expectations.FREE}
+        stale = [k for k, v in then.items() if v != usual[k]]
         assert not stale, f"python -m benchmarks.presets {e.preset}: {stale} have changed"
         assert (ROOT / "docs" / "images" / f"preset-{e.preset}.svg").is_file()
         assert isinstance(e.val_loss, Band)

@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -222,10 +223,12 @@ def measured(name: str, config: RunConfig, text: Text, work: Path) -> Run:
 def trained(command: list[str], log: Path) -> tuple[int, int]:
     """Run a training; its exit code, and the most memory that it had, in bytes."""
     with open(log, "ab") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file)
+        # In a session of its own, so that Ctrl-C reaches it once, from here.
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, start_new_session=True)
         try:
             _, status, usage = os.wait4(process.pid, 0)
-        except KeyboardInterrupt:  # which the training has got, too
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # it saves what it has
             os.waitpid(process.pid, 0)
             raise
     unit = 1 if sys.platform == "darwin" else 1024
@@ -290,6 +293,7 @@ def main() -> int:
     out = ROOT
     if given.steps is not None:
         out = given.work = given.work.resolve() / f"{given.steps}-steps"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     given.work, given.texts = given.work.resolve(), given.texts.resolve()
     given.work.mkdir(parents=True, exist_ok=True)
     for name in given.names or PRESETS:

@@ -28,6 +28,7 @@ says at its end, number by number, what is as expected and what is lower or high
 Each band (±) is made of how far the seeds lay apart: the standard deviation at its point, or that
 of the whole curve if it is larger (a few seeds tell little about one point), times as many as
 Student's t needs for about one good run in a hundred to be called unexpected in any of its numbers.
+The loss over the split scatters less, and has the band of its own seeds if that is narrower.
 A loss *below* the band is unexpected as well: where text that validates has been learnt, say. The
 memory of a batch (forward and backward pass, gradients included, without weights and optimizer) is
 counted by Python's tracemalloc and may differ by {memory:.0%}. Time, and the memory of the process,

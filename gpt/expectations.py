@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from . import corpus, curves, folder
@@ -25,7 +26,7 @@ FILE = Path(__file__).with_name("expectations.json")
 
 # Choices that change nothing of what is learnt. Any other makes it another run than was measured.
 FREE = {"data", "seed", "recompute", "spike", "patience", "eval_every", "eval_batches",
-        "save_every", "prompt", "sample_tokens", "temperature", "top_k"}  # fmt: skip
+        "save_every", "pictures", "prompt", "sample_tokens", "temperature", "top_k"}  # fmt: skip
 NEAR = 0.01  # how much longer or shorter the default text may be, of another release of Python
 MEMORY = 0.1  # about how much that of a batch may differ: kernels in NumPy or Numba, versions
 
@@ -215,7 +216,7 @@ def verdicts(expected: Expectation, out: Path) -> Iterator[Verdict]:
         usual = max(expected.resident) / 2**20
         yield _unjudged("memory of all, MiB", f"{resident / 2**20:,.0f}", f"{usual:,.0f}", machine)
     seconds = max((m.get("seconds", 0.0) for m in metrics.values()), default=0.0)
-    usual = sorted(expected.seconds)[len(expected.seconds) // 2]
+    usual = median(expected.seconds)
     yield _unjudged("time of the steps, s", f"{seconds:,.0f}", f"{usual:,.0f}", machine)
 
 

@@ -6,6 +6,7 @@ The preset here is a tiny one that is measured on the spot, as ``benchmarks.pres
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -317,7 +318,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 def test_student() -> None:
     """As tables have it."""
     for level, df, t in ((0.95, 1, 12.706), (0.95, 10, 2.228), (0.99, 4, 4.604), (0.999, 16, 4.015),
-                         (0.999, 30, 3.646), (0.99, 2, 9.925)):  # fmt: skip
+                         (0.999, 30, 3.646), (0.99, 2, 9.925), (0.999, 1, 636.619)):  # fmt: skip
         assert script.student(level, df) == pytest.approx(t, abs=2e-3)
 
 
@@ -343,6 +344,15 @@ def test_false_alarms_and_power(n: int) -> None:
         seen += bool(script.outside(expected, invented(rng, 0.2)))
     assert alarms <= 0.05 * trials
     assert seen >= 0.99 * trials
+
+
+def test_the_last_loss_has_a_narrower_band() -> None:
+    """As soon as there are seeds enough to show that it scatters less."""
+    rng = np.random.default_rng(0)
+    runs = [dataclasses.replace(invented(rng), val_loss=3 + 0.001 * rng.normal()) for _ in "123456"]
+    few, many = (script.expectation("small", found) for found in (runs[:2], runs))
+    assert few.val_loss.width > 0.05
+    assert many.val_loss.width < 0.02 < many.curve[1600]["val_loss"].width
 
 
 def test_one_run_is_no_measure() -> None:
@@ -419,6 +429,7 @@ def test_all_or_nothing(
 
 
 def test_points_of_a_curve() -> None:
+    assert doctest.testmod(script).failed == 0
     assert script.points_of([1, 10, 20]) == [1, 10, 20]
     points = script.points_of([1, *range(50, 5001, 50)])
     assert points[:2] == [1, 50]

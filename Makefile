@@ -15,7 +15,7 @@ SPREAD = -n auto --maxprocesses 4
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip -qq --disable-pip-version-check
 
-.PHONY: help train test test-torch test-slow lint format fuzz bench presets oracle ops clean
+.PHONY: help train test test-torch test-slow lint format fuzz bench presets oracle ops notebooks clean
 
 help: ## list the targets (ARGS="..." is handed on to the command that a target runs)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ oracle: $(VENV)/.torch ## write the frozen oracles again, with PyTorch and trans
 
 ops: $(VENV)/.test ## write docs/ops.md, the table of all ops, again
 	@$(PY) docs/make_ops.py
+
+notebooks: $(VENV)/.test ## run the notebooks and write what they show into them
+	@OMP_NUM_THREADS=1 $(PY) tests/make_notebooks.py $(ARGS)
 
 clean: ## remove caches and build products (the environment and runs/ stay)
 	@rm -rf build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

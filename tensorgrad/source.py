@@ -7,6 +7,7 @@ offset into it, and becomes ``file:line`` only when a message asks.
 from __future__ import annotations
 
 import os
+import sys
 from sys import _getframe
 from types import CodeType, FrameType
 
@@ -39,11 +40,22 @@ def here() -> tuple[CodeType, int] | None:
 
 
 def line(code: CodeType | None, offset: int) -> str:
-    """``file:line`` of a place, relative to the working directory if the file lies in it."""
+    """``file:line`` of a place, relative to the working directory if the file lies in it.
+
+    Of a cell in Jupyter or IPython it is ``In[3]:line``, as the cell is labelled there.
+    """
     if code is None:
         return "an unknown line"
     name, below = code.co_filename, os.path.join(os.getcwd(), "")
-    return f"{name.removeprefix(below)}:{_number(code, offset)}"
+    return f"{_cell(name) or name.removeprefix(below)}:{_number(code, offset)}"
+
+
+def _cell(name: str) -> str | None:
+    """The label of the cell that was compiled under a name, which is a temporary file's."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    labels = getattr(getattr(shell, "compile", None), "format_code_name", lambda name: None)
+    found = labels(name)  # ("Cell", "In[3]")
+    return found[1] if found else None
 
 
 def text(code: CodeType | None, offset: int) -> str:

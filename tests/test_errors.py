@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +148,17 @@ def test_lines_of_code_without_a_file():
     exec(compile("y = (x\n  *\n  x)", "<typed>", "exec"), names)
     assert names["y"].grad_fn.source == "<typed>:1"  # where the expression begins
     assert line(None, 0) == "an unknown line"
+
+
+def test_lines_of_cells_have_their_labels(monkeypatch):
+    """The file that Jupyter compiles a cell under is no place that a user knows."""
+    cells = {"/tmp/ipykernel_7/12.py": ("Cell", "In[3]")}
+    shell = SimpleNamespace(compile=SimpleNamespace(format_code_name=cells.get))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    names = {"x": ones(3).requires_grad_()}
+    for file, wanted in (("/tmp/ipykernel_7/12.py", "In[3]:2"), ("<typed>", "<typed>:2")):
+        exec(compile("\ny = x.exp()", file, "exec"), names)
+        assert names["y"].grad_fn.source == wanted
 
 
 def test_a_value_overwritten_in_place_names_both_lines():

@@ -19,6 +19,8 @@ from make_notebooks import NOTEBOOKS, executed
 from nbclient.exceptions import CellExecutionError
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+# Notebooks that train for a minute, as the quick run has them; `make test-slow` does not.
+QUICK = {"inside_a_trained_gpt": {"STEPS": "20"}}
 LARGEST = 60_000  # bytes of a picture: a notebook is read over a network, and kept in git for ever
 SMALL = Decimal("1e-6")  # below it, a number is rounding
 
@@ -66,9 +68,21 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 
 def test_runs_and_prints_what_is_stored(path: Path) -> None:
-    found = executed(path)
+    found = executed(path, **QUICK.get(path.stem, {}))
     complaints = differences(found, nbformat.read(path, as_version=4))
     assert not complaints, "\n\n".join([*complaints, "if that is right: make notebooks"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_learns_what_is_stored(name: str) -> None:
+    """Run in full: the last loss that is printed in training is the one that is stored."""
+    path = next(path for path in NOTEBOOKS if path.stem == name)
+    last = [
+        float(re.findall(r"loss (\d+\.\d+)", str(notebook.cells))[-1])
+        for notebook in (executed(path), nbformat.read(path, as_version=4))
+    ]
+    assert last[0] == pytest.approx(last[1], abs=0.15)
 
 
 def test_is_stored_as_one_run_left_it(path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 nbformat = pytest.importorskip("nbformat")
-pytest.importorskip("ipykernel")
+for needed in ("nbclient", "ipykernel", "matplotlib", "pygraphviz"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
 from make_notebooks import NOTEBOOKS, executed
 from nbclient.exceptions import CellExecutionError
 

@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 # Notebooks that train for a minute, as the quick run has them; `make test-slow` does not.
-QUICK = {"inside_a_trained_gpt": {"STEPS": "20"}}
+QUICK = {"inside_a_trained_gpt": {"STEPS": "5"}}
 LARGEST = 60_000  # bytes of a picture: a notebook is read over a network, and kept in git for ever
 SMALL = Decimal("1e-6")  # below it, a number is rounding
 

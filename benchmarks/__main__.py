@@ -1,7 +1,10 @@
 """``python -m benchmarks [CONFIG ...]``: a training step of ours against PyTorch's.
 
-The two processes take turns, a few steps each, and only ratios of neighbouring turns are compared:
-the machine's speed drifts, the ratio does not. A ratio above 1 means that ours is faster.
+The processes (ours with Numba's kernels, ours in plain NumPy, PyTorch) take turns, a few steps
+each, and only ratios of neighbouring turns are compared: the machine's speed drifts, the ratio does
+not. A ratio above 1 means that ours is faster. Without a configuration everything is measured: all
+of them, then generating, the overhead of an operation, the ladder of the kernels, starting up; in
+about half an hour.
 """
 
 from __future__ import annotations
@@ -9,22 +12,28 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 from .worker import CONFIGS
 
 PARTS = ("forward", "backward", "optimizer", "step")
+SLOW = ("gpt2", "baby")  # one step is a turn
+OTHERS = (["writing"], ["writing", "--config", "gpt2"], ["overhead"], ["ladder"], ["startup"])
 
 
 class Side:
     """A worker process that runs only when asked."""
 
-    def __init__(self, side: str, config: str) -> None:
+    def __init__(self, side: str, config: str, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", side, config],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **environment},
         )  # fmt: skip
         if self._read() != "ready":
             raise RuntimeError(f"the worker {side} {config} did not start")
@@ -44,40 +53,64 @@ class Side:
         self.process.communicate()
 
 
-def compare(config: str, turns: int, steps: int) -> None:
-    """Print medians of both sides and of the ratios, for each part of a step."""
-    sides = [Side("ours", config), Side("torch", config)]
-    rounds = [[side.turn(steps) for side in sides] for _ in range(turns)]
-    for side in sides:
+def compare(config: str, turns: int, steps: int) -> dict[str, Any]:
+    """Print medians of all sides and of the ratios, for each part of a step; returns them."""
+    sides = {
+        "numba": Side("ours", config),
+        "numpy": Side("ours", config, TENSORGRAD_BACKEND="numpy"),
+        "torch": Side("torch", config),
+    }
+    rounds = [{name: side.turn(steps) for name, side in sides.items()} for _ in range(turns)]
+    for side in sides.values():
         side.close()
+    found: dict[str, Any] = {}
     for i, part in enumerate(PARTS):
-        ours, torch = (median(r[k][i] for r in rounds) * 1e3 for k in (0, 1))
-        ratios = sorted(r[1][i] / r[0][i] for r in rounds)
+        ms = {name: median(r[name][i] for r in rounds) * 1e3 for name in sides}
+        ratios = {n: sorted(r["torch"][i] / r[n][i] for r in rounds) for n in ("numba", "numpy")}
+        found[part] = {"ms": ms, "ratios": ratios}
+        numba, numpy = (ratios[n] for n in ("numba", "numpy"))
         print(
-            f"{config:10} {part:10} ours {ours:8.2f} ms   PyTorch {torch:8.2f} ms   "
-            f"ratio {median(ratios):5.2f}  ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            f"{config:9} {part:10} ours {ms['numba']:8.2f} ms   PyTorch {ms['torch']:8.2f} ms   "
+            f"ratio {median(numba):5.2f}  ({numba[0]:.2f} to {numba[-1]:.2f})   "
+            f"NumPy alone {ms['numpy']:8.2f} ms   ratio {median(numpy):5.2f}",
             flush=True,
         )
-    memory = [r[-1] for r in rounds[-1]]
+    memory = {name: rounds[-1][name][-1] for name in sides}
+    found["memory"] = {"mb": memory}
     print(
-        f"{config:10} {'memory':10} ours {memory[0]:8.0f} MB   PyTorch {memory[1]:8.0f} MB   "
-        f"ratio {memory[1] / memory[0]:5.2f}",
+        f"{config:9} {'memory':10} ours {memory['numba']:8.0f} MB   "
+        f"PyTorch {memory['torch']:8.0f} MB   ratio {memory['torch'] / memory['numba']:5.2f}"
+        f"{'':18} NumPy alone {memory['numpy']:8.0f} MB   "
+        f"ratio {memory['torch'] / memory['numpy']:5.2f}",
         flush=True,
     )
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("configs", nargs="*", default=["char"], help=", ".join(CONFIGS))
+    parser.add_argument("configs", nargs="*", help=", ".join(CONFIGS))
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=8, help="steps in a turn")
+    parser.add_argument("--steps", type=int, help="steps in a turn [8; of the large ones 1]")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the numbers as JSON, for docs/make_plot.py"
+    )
     arguments = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         sys.exit("the comparison needs PyTorch: pip install torch==2.13.0")
     for config in arguments.configs:
         if config not in CONFIGS:
             sys.exit(f"there is no configuration {config!r}: {', '.join(CONFIGS)}")
-        compare(config, arguments.turns, arguments.steps)
+    found = {}
+    for config in arguments.configs or CONFIGS:
+        steps = arguments.steps or (1 if config in SLOW else 8)
+        turns = min(arguments.turns, 6) if config in SLOW else arguments.turns
+        found[config] = compare(config, turns, steps)
+        if arguments.save:
+            arguments.save.write_text(json.dumps(found, indent=1) + "\n")
+    for module, *rest in [] if arguments.configs else OTHERS:
+        print(f"\n== python -m benchmarks.{' '.join([module, *rest])}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *rest], check=False)
 
 
 if __name__ == "__main__":

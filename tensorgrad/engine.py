@@ -80,7 +80,8 @@ def backward(
             if to in owned:
                 g.add_to(pending[to])
                 return
-            g, fresh = arrays_xp.asarray(g), True
+            like = to if isinstance(to, Node) else to.array
+            g, fresh = g.laid_out_like(like.strides), True
         if g.shape != to.shape:
             g, fresh = unbroadcast(xp, g, to.shape), not create_graph
         is_node = isinstance(to, Node)

@@ -20,10 +20,12 @@ class Node:
     """One recorded application of an op.
 
     ``parents`` has for each argument the node or leaf that its gradient goes to, or None.
+    ``strides`` tell how its result lay in memory, and a gradient should, so that the gradients of
+    views are views.
     """
 
-    __slots__ = ("seq", "op", "params", "parents", "plan", "shape", "dtype", "saved", "guards",
-                 "code", "offset", "hooks", "__weakref__")  # fmt: skip
+    __slots__ = ("seq", "op", "params", "parents", "plan", "shape", "strides", "dtype", "saved",
+                 "guards", "code", "offset", "hooks", "__weakref__")  # fmt: skip
 
     hooks: Hooks  # unset unless there are any
 
@@ -34,6 +36,7 @@ class Node:
         self.parents = parents
         self.plan = plan
         self.shape = y.shape
+        self.strides = y.strides
         self.dtype = y.dtype
         self.saved: Any  # a list; None when freed; of a checkpoint, how to get it again
         self.guards: Sequence[Storage | None]  # for each value saved, where it lies

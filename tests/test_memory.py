@@ -250,3 +250,18 @@ def test_an_error_makes_no_cycle(refused):
     assert failed
     del x
     assert gc.collect() == 0
+
+
+def test_gradients_of_views_lie_as_the_views_do() -> None:
+    """Of three slices of one product, cut into heads: what reaches the product is no copy."""
+    x = tensorgrad.zeros(2, 3, 24, requires_grad=True)
+    product = x * 1.0
+    heads = product.view(2, 3, 3, 4, 2).permute(2, 0, 3, 1, 4)
+    seen: list[np.ndarray] = []
+    heads.register_hook(lambda g: seen.append(g.array))
+    product.register_hook(lambda g: seen.append(g.array))
+    q, k, v = heads.unbind(0)
+    (q * 1.0 + k * 2.0 + v * 3.0).sum().backward()
+    assert np.shares_memory(*seen)
+    expected = np.broadcast_to(np.array([1.0, 2.0, 3.0]).repeat(8), (2, 3, 24))
+    np.testing.assert_array_equal(x.grad.numpy(), expected)

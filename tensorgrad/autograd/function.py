@@ -200,7 +200,7 @@ def _origin(tensor: Tensor | None, outputs: list, given: tuple) -> Any:
 class Several:
     """The gradients of a function with several outputs, by their number, and their shape."""
 
-    dtype = None
+    dtype, strides = None, ()
 
     def __init__(self, count: int, parts: dict[int, Any] | None = None) -> None:
         self.shape = (f"{count} outputs",)

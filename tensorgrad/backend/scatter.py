@@ -39,6 +39,14 @@ class Scattered:
         self.add_to(out)
         return out
 
+    def laid_out_like(self, strides):
+        """An array whose axes follow each other in memory as those with these strides do."""
+        order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+        inside_out = np.zeros([self.shape[axis] for axis in order], self.dtype)
+        out = inside_out.transpose(np.argsort(order)) if order else inside_out
+        self.add_to(out)
+        return out
+
 
 class ScatteredRows(Scattered):
     """Rows of a matrix, named by integers of any shape: the gradient of an embedding."""

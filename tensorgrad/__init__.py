@@ -10,7 +10,7 @@ tensor([ 4., -2.])
 
 from __future__ import annotations
 
-from . import autograd, func, graph, linalg, optim, serialization, testing, utils
+from . import autograd, distributed, func, graph, linalg, optim, serialization, testing, utils
 from .autograd import grad
 from .backend.dtypes import (
     bool_ as bool,

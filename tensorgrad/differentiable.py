@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from . import engine
-from .hooks import RemovableHandle, hooks_of
+from .hooks import RemovableHandle, hooks_of, whole_pass
 from .mode import state as mode
 from .node import Node
 from .variable import Variable, wrap
@@ -187,15 +187,16 @@ def backward(
     """Add derivatives to the ``.grad`` of the leaves, or of ``inputs``."""
     keep = create_graph if retain_graph is None else retain_graph
     starts = [engine.grad_of(t, g) for t, g in zip(tensors, gradients, strict=True)]
-    if inputs is None:
-        engine.backward(tensors, starts, retain_graph=keep, create_graph=create_graph)
-        return
-    inputs = [inputs] if isinstance(inputs, Variable) else list(inputs)
-    if not inputs:
-        raise RuntimeError("backward: inputs cannot be empty")
-    found = engine.backward(
-        tensors, starts, inputs=inputs, retain_graph=keep, create_graph=create_graph
-    )
-    for t, g in zip(inputs, found, strict=True):
-        if g is not None:
-            engine.accumulate(t, g if create_graph else g.array, False, create_graph)
+    with whole_pass():
+        if inputs is None:
+            engine.backward(tensors, starts, retain_graph=keep, create_graph=create_graph)
+            return
+        inputs = [inputs] if isinstance(inputs, Variable) else list(inputs)
+        if not inputs:
+            raise RuntimeError("backward: inputs cannot be empty")
+        found = engine.backward(
+            tensors, starts, inputs=inputs, retain_graph=keep, create_graph=create_graph
+        )
+        for t, g in zip(inputs, found, strict=True):
+            if g is not None:
+                engine.accumulate(t, g if create_graph else g.array, False, create_graph)

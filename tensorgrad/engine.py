@@ -129,7 +129,8 @@ def backward(
                 g = _through(hooks, node, g, create_graph)
                 if not isinstance(node, Node):
                     if inputs is None:
-                        accumulate(node, g, False, create_graph)
+                        fresh = node in owned and not hooks.before  # which may have kept it
+                        accumulate(node, g, fresh, create_graph)
                     else:
                         found[id(node)] = ours(g, False)
                     continue

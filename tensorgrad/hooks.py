@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
+from .mode import state as mode
+
 hooked: set[ref] = set()
 
 _number = itertools.count().__next__
@@ -34,6 +36,26 @@ def hooks_of(owner: Any) -> Hooks:
     if hooks is None:
         owner.hooks = hooks = Hooks(owner)
     return hooks
+
+
+class whole_pass:
+    """A backward pass from its start to its end, with those that it starts on the way.
+
+    ``mode.endings`` is the list of the functions that are called when it has ended well; a hook
+    may add to it.
+    """
+
+    def __enter__(self) -> None:
+        self.outermost = mode.endings is None
+        if self.outermost:
+            mode.endings = []
+
+    def __exit__(self, kind: type | None, *rest: object) -> None:
+        if self.outermost:
+            endings, mode.endings = mode.endings, None
+            if kind is None:
+                for ending in endings or ():
+                    ending()
 
 
 class RemovableHandle:

@@ -34,6 +34,7 @@ class _Mode(threading.local):
     inference = False  # results are inference tensors, which no backward pass may save
     checking = False  # recorded operations and their derivatives are searched for nan and inf
     watcher: Watcher | None = None  # is told of every operation
+    endings: list[Callable[[], None]] | None = None  # for the end of the backward pass under way
 
 
 state = _Mode()

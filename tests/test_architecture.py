@@ -60,6 +60,7 @@ ORDER = (
         "tensorgrad.explain",
         "tensorgrad.hints",
         "tensorgrad.culprit",
+        "tensorgrad.distributed",
         "tensorgrad.optim",
         "tensorgrad.serialization",
         "tensorgrad.utils",
@@ -77,13 +78,25 @@ SANCTIONED = {"tensorgrad.__init__", "tensorgrad.nn"}
 
 # What the packages after tensorgrad see of it: its front, and these modules. The rest is inside;
 # `from tensorgrad import tensor` and `explain` are the functions of those names.
-PUBLIC = {"autograd", "func", "testing", "graph", "linalg", "optim", "serialization", "utils", "nn"}
+PUBLIC = {
+    "autograd",
+    "distributed",
+    "func",
+    "testing",
+    "graph",
+    "linalg",
+    "optim",
+    "serialization",
+    "utils",
+    "nn",
+}
 INSIDE = {name.partition(".")[2] for name in STAGE} - PUBLIC - {"tensor", "explain"}
 
 # Where a third-party package may be imported. What is not here is not a dependency.
 HOMES = {
     "numpy": ("tensorgrad.backend", "gpt", "examples"),
     "numba": ("tensorgrad.backend",),
+    "mpi4py": ("tensorgrad.distributed",),
     "graphviz": ("tensorgrad.graph",),
     "pygraphviz": ("tensorgrad.graph",),
     "tiktoken": ("gpt",),
@@ -100,7 +113,7 @@ HOMES = {
 # made in one place. An example stands by itself, and may import what it draws with.
 IN_ONE_FILE = (
     "tiktoken", "safetensors", "graphviz", "tqdm", "matplotlib", "pygraphviz", "tomli", "IPython",
-    "tensorboardX",
+    "mpi4py", "tensorboardX",
 )  # fmt: skip
 
 LONGEST = 600  # lines; beyond that a file is more than one thing

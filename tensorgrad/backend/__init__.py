@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from . import launch  # before NumPy is loaded: it says how many threads that may have
+
+# isort: split
 from . import kernels, xp
 from .allocator import keep_freed_memory
 from .dtypes import DTYPE, default_float, known_dtype
@@ -15,7 +18,7 @@ from .promotion import CATEGORY, promote, promote_types, result_dtype
 
 __all__ = [
     "CATEGORY", "DTYPE", "current", "default_float", "is_view_of", "kernels", "known_dtype",
-    "overlap", "promote", "promote_types", "result_dtype", "use", "xp",
+    "launch", "overlap", "promote", "promote_types", "result_dtype", "use", "xp",
 ]  # fmt: skip
 
 keep_freed_memory()

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from . import launch
+
 ALONE = 1 << 18  # elements up to which a loop is not spread
 PIECES = 3  # for each thread
 
@@ -27,10 +29,7 @@ def thread_count() -> int:
     chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if chosen.isdecimal() and int(chosen) > 0:
         return int(chosen)
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
+    return launch.cores()
 
 
 COUNT = thread_count()  # as NumPy does, once

@@ -1,0 +1,210 @@
+"""Gradients averaged over all processes while the backward pass still makes others.
+
+Parameters share buckets, in the order in which their gradients are likely to come: the reverse of
+that of the model. A bucket whose gradients are all there is sent on its way, and every gradient
+that comes after it lets MPI go on, which does nothing by itself while a process computes. What
+has not arrived when the pass is over is awaited.
+
+A bucket is one flat array, of which its parameters' ``.grad`` become views. It is made anew
+whenever the gradients are, so a tensor that was a ``.grad`` before never changes behind the back
+of who kept it. A parameter that fills a bucket has none: it is averaged where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from weakref import ref
+
+from ..backend import xp
+from ..hooks import RemovableHandle
+from ..mode import state as mode
+from ..tensor import Tensor
+from ..variable import wrap
+from .collectives import ReduceOp, Work, all_reduce
+
+MEBIBYTE = 2**20
+FIRST = 1.0  # MiB of the first bucket: the sooner it is full, the more of the pass is left
+
+
+class Bucket:
+    """Gradients of one dtype that are sent together."""
+
+    def __init__(self, members: list[int], parameters: list[Tensor]) -> None:
+        self.members, self.parameters = members, parameters
+        self.missing = len(members)
+        self.views: list[ref] = []  # the arrays of the gradients in the flat array, while they live
+        # Only while they are under way:
+        self.flat: Any = None
+        self.grads: list[Tensor] = []
+        self.work: Work | None = None
+
+    def send(self) -> None:
+        """Begin to average the gradients, which are all there."""
+        if len(self.parameters) == 1:
+            grad = self.parameters[0].grad
+        else:
+            self.flat = self._still_in_place()
+            if self.flat is None:
+                self.flat = self._gathered()
+            grad = wrap(self.flat)
+        self.grads = [p.grad for p in self.parameters]
+        self.work = all_reduce(grad, ReduceOp.AVG, async_op=True)
+
+    def _still_in_place(self) -> Any:
+        """The flat array of the last time, if all gradients were left in it; else None."""
+        views: list[Any] = [view() for view in self.views]
+        if views and all(p.grad.array is v for p, v in zip(self.parameters, views)):
+            return views[0].base
+        return None
+
+    def _gathered(self) -> Any:
+        """A flat array with the gradients, which are views of it from now on."""
+        flat = xp.empty(sum(p.array.size for p in self.parameters), self.parameters[0].array.dtype)
+        start, self.views = 0, []
+        for p in self.parameters:
+            view = flat[start : start + p.array.size].reshape(p.shape)
+            view[...] = p.grad.array
+            p.grad = wrap(view)
+            self.views.append(ref(view))
+            start += p.array.size
+        return flat
+
+    def end(self) -> None:
+        if self.work is not None:
+            self.work.wait()
+            for grad in self.grads:
+                grad.wrote("the average over all processes")
+        self.work, self.flat, self.grads = None, None, []
+        self.missing = len(self.members)
+
+
+class Reducer:
+    """Waits for the gradients of parameters, and averages them over all processes.
+
+    Args:
+        named: (name, parameter) pairs, the same in all processes; those that require grad count.
+        bucket_mb: the size of a bucket, in MiB.
+        find_unused: parameters may get no gradient, here or anywhere.
+    """
+
+    def __init__(
+        self, named: Sequence[tuple[str, Tensor]], bucket_mb: float, find_unused: bool
+    ) -> None:
+        self.named = [(name, p) for name, p in named if p.requires_grad]
+        self.find_unused = find_unused
+        self.enabled = False
+        self.came: set[int] = set()
+        self.next = 0  # the bucket that is sent next: the order is the same in all processes
+        self.endings: list | None = None  # which pass is under way
+        self.buckets: list[Bucket] = []
+        self.home: dict[int, Bucket] = {}
+        for members in self._division(bucket_mb):
+            bucket = Bucket(members, [self.named[i][1] for i in members])
+            self.buckets.append(bucket)
+            self.home.update(dict.fromkeys(members, bucket))
+        # The hooks must not keep this alive: who wraps a model again has done with the first.
+        self.handles: list[RemovableHandle] = [
+            p.register_post_accumulate_grad_hook(partial(_tell, ref(self), i))
+            for i, (_, p) in enumerate(self.named)
+        ]
+
+    def __del__(self) -> None:
+        for handle in getattr(self, "handles", ()):
+            handle.remove()
+
+    def _division(self, bucket_mb: float) -> list[list[int]]:
+        """Which parameters share a bucket."""
+        done: list[list[int]] = []
+        filling: dict[Any, list[int]] = {}  # by dtype
+        sizes: dict[Any, float] = {}
+        for i in reversed(range(len(self.named))):
+            array = self.named[i][1].array
+            limit = MEBIBYTE * (min(FIRST, bucket_mb) if not done else bucket_mb)
+            if array.nbytes >= limit:
+                done.append([i])
+                continue
+            if sizes.get(array.dtype, 0) + array.nbytes > limit:
+                done.append(filling.pop(array.dtype))
+                sizes[array.dtype] = 0
+            filling.setdefault(array.dtype, []).append(i)
+            sizes[array.dtype] = sizes.get(array.dtype, 0) + array.nbytes
+        return done + list(filling.values())
+
+    def ready(self, i: int) -> None:
+        """The gradient of parameter ``i`` is there."""
+        if not self.enabled:
+            return
+        name, p = self.named[i]
+        if self.endings is None or self.endings is not mode.endings:
+            self._begin()
+        if i in self.came:
+            raise RuntimeError(
+                f"DistributedDataParallel: {name} has got a gradient twice in one backward pass, "
+                "and the first is on its way to the other processes already"
+            )
+        if p.grad.needs_grad:
+            raise RuntimeError(
+                "DistributedDataParallel: gradients with a history cannot be averaged: call "
+                "backward(create_graph=True) under no_sync()"
+            )
+        self.came.add(i)
+        self.home[i].missing -= 1
+        self._send()
+        for bucket in self.buckets[: self.next]:
+            if bucket.work is not None:
+                bucket.work.is_completed()
+
+    def _begin(self) -> None:
+        self._reset()  # an exception may have cut the last pass short
+        self.endings = mode.endings
+        if self.endings is not None:
+            self.endings.append(self._end)
+
+    def _send(self) -> None:
+        while self.next < len(self.buckets) and not self.buckets[self.next].missing:
+            self.buckets[self.next].send()
+            self.next += 1
+
+    def _end(self) -> None:
+        """The backward pass is over: all gradients are averaged when this returns."""
+        late = [i for i in range(len(self.named)) if i not in self.came]
+        if late and not self.find_unused:
+            names = ", ".join(self.named[i][0] for i in late[:5])
+            more = f" and {len(late) - 5} more" if len(late) > 5 else ""
+            raise RuntimeError(
+                f"DistributedDataParallel: the backward pass gave no gradient to {names}{more}, "
+                "for which the other processes wait; use all parameters in forward(), or pass "
+                "find_unused_parameters=True"
+            )
+        if self.find_unused:
+            self._send_without(late)
+        self._reset()
+
+    def _send_without(self, late: list[int]) -> None:
+        """Average what gradients there are; who has none anywhere stays without."""
+        used = wrap(xp.asarray([p.grad is not None for _, p in self.named]))
+        absent = [i for i in late if self.named[i][1].grad is None]
+        for i in absent:
+            p = self.named[i][1]
+            p.grad = wrap(xp.zeros_like(p.array))
+        for i in late:
+            self.home[i].missing -= 1
+        self._send()
+        all_reduce(used, ReduceOp.MAX)  # after the buckets: the order has to be that of the others
+        self._reset()
+        for i in absent:
+            if not used.array[i]:
+                self.named[i][1].grad = None
+
+    def _reset(self) -> None:
+        for bucket in self.buckets:
+            bucket.end()
+        self.came, self.next, self.endings = set(), 0, None
+
+
+def _tell(reducer: ref, i: int, parameter: Tensor) -> None:
+    waiting = reducer()
+    if waiting is not None:
+        waiting.ready(i)

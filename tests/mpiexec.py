@@ -1,0 +1,34 @@
+"""Starts programs in several processes, for tests; never waits for ever."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 120  # seconds; nothing takes more than a few, unless it hangs or the machine is busy
+
+
+def mpiexec() -> str:
+    """The path of mpiexec; skips where several processes cannot be started."""
+    if find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed: pip install 'tensorgrad-gpt[mpi]'")
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        pytest.skip("there is no mpiexec: pip install mpich")
+    return found
+
+
+def run(workers: int, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Start ``python *command`` in several processes, and wait for their end."""
+    return subprocess.run(
+        [mpiexec(), "-n", str(workers), sys.executable, *command],
+        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": LIMIT, **options},
+    )

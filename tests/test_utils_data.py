@@ -649,3 +649,50 @@ def test_training_with_a_loader() -> None:
             optimizer.step()
     np.testing.assert_allclose(model.weight.detach().numpy(), [[2, -1]], atol=1e-2)
     np.testing.assert_allclose(model.bias.detach().numpy(), [0.5], atol=1e-2)
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("n", "workers"), [(10, 3), (9, 3), (2, 5), (7, 2), (1, 4)])
+def test_each_process_has_its_part(n: int, workers: int, drop_last: bool) -> None:
+    from tensorgrad.utils.data import DistributedSampler
+
+    samplers = [
+        DistributedSampler(range(n), workers, rank, drop_last=drop_last, seed=4)
+        for rank in range(workers)
+    ]
+    orders = []
+    for epoch in (0, 1):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        parts = [list(sampler) for sampler in samplers]
+        assert {len(part) for part in parts} == {len(samplers[0])}
+        seen = [i for together in zip(*parts) for i in together]
+        assert len(set(seen)) == min(n, len(seen))
+        assert len(seen) == (n // workers if drop_last else -(-n // workers)) * workers
+        orders.append(seen)
+    assert n < 5 or orders[0] != orders[1]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("n", "workers"), [(10, 3), (9, 3), (2, 5), (7, 2), (1, 4)])
+def test_parts_are_those_of_pytorch(torch: Any, n: int, workers: int, drop_last: bool) -> None:
+    from tensorgrad.utils.data.distributed import DistributedSampler
+
+    for rank in range(workers):
+        arguments = (range(n), workers, rank, False, 0, drop_last)
+        theirs = torch.utils.data.DistributedSampler(*arguments)
+        ours = DistributedSampler(*arguments)
+        assert (list(ours), len(ours)) == (list(theirs), len(theirs))
+
+
+def test_parts_of_processes_that_are_not_there() -> None:
+    from tensorgrad.utils.data import DistributedSampler
+
+    with pytest.raises(ValueError, match="no rank 2 among 2"):
+        DistributedSampler(range(3), 2, 2)
+    with pytest.raises(ValueError, match="has not been initialized"):
+        DistributedSampler(range(3))

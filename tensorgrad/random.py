@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,6 +21,7 @@ class Generator:
     """
 
     device = CPU
+    share: tuple[int, int, int] | None = None  # see drawing_rows
 
     def __init__(self, seed: Any = 0, *, device: Any = None) -> None:
         require_cpu(device)
@@ -101,6 +103,34 @@ def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
             set_rng_state(state)
 
 
+@contextmanager
+def drawing_rows(
+    start: int, stop: int, total: int, generator: Generator | None = None
+) -> Iterator[None]:
+    """Within, uniform draws for a batch of ``stop - start`` rows are rows of those for ``total``.
+
+    So each of several processes draws for its rows what one process would draw for them, and all
+    generators end in the same state. It goes by the first size: what is as long as the rows are
+    many counts as a batch, whatever else is drawn alike everywhere. Dropout is drawn so.
+
+    >>> import tensorgrad
+    >>> whole = tensorgrad.rand(5, 2, generator=Generator(3))
+    >>> other = Generator(3)
+    >>> with drawing_rows(1, 3, 5, other):
+    ...     part = tensorgrad.rand(2, 2, generator=other)
+    >>> bool((part == whole[1:3]).all())
+    True
+    """
+    if not 0 <= start < stop <= total:
+        raise ValueError(f"drawing_rows: there are no rows {start} to {stop} among {total}")
+    owner = generator or default_generator
+    before, owner.share = owner.share, (start, stop, total)
+    try:
+        yield
+    finally:
+        owner.share = before
+
+
 # --- draws as arrays ------------------------------------------------------------------------------
 
 
@@ -114,7 +144,33 @@ def draw_uniform(shape: tuple[int, ...], dtype: Any, generator: Generator | None
     if dtype == xp.float16:  # draws just below 1 would be rounded up to it
         wide = draw_uniform(shape, xp.float32, generator)
         return (xp.floor(wide * 2048) / 2048).astype(xp.float16)
-    return _draw("rand", rng_of(generator).random, shape, dtype)
+    share = (generator or default_generator).share
+    if share is None or not shape or shape[0] != share[1] - share[0]:
+        return _draw("rand", rng_of(generator).random, shape, dtype)
+    rng, (start, stop, total) = rng_of(generator), share
+    row = math.prod(shape[1:])
+    wide = (default_float() if dtype is None else known_dtype(dtype)) == xp.float64
+    _skip(rng, start * row, wide)
+    drawn = _draw("rand", rng.random, shape, dtype)
+    _skip(rng, (total - stop) * row, wide)
+    return drawn
+
+
+def _skip(rng: Any, count: int, wide: bool) -> None:
+    """Go on as if so many uniform draws of 64 bits, or else of 32, had been made.
+
+    PCG64 gives 64 bits at a time: two draws of 32, of which it remembers the second.
+    """
+    source = rng.bit_generator
+    before = source.state
+    if wide:
+        source.advance(count)  # forgets what it remembers
+        source.state = {**before, "state": source.state["state"]}
+    elif count:
+        count -= before["has_uint32"]
+        source.advance(count // 2)
+        if count % 2:
+            rng.random(dtype=xp.float32)
 
 
 def draw_normal(shape: tuple[int, ...], dtype: Any, generator: Generator | None) -> Any:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_mpiexec_without_the_extra() -> None:
     done = python(code, PMI_SIZE="2", PMI_RANK="0")
     *_, last = done.stderr.splitlines()
     assert last == (
-        "ModuleNotFoundError: mpiexec has started 2 processes, and they cannot find each other "
+        "RuntimeError: mpiexec has started 2 processes, and they cannot find each other "
         "without mpi4py: pip install 'tensorgrad-gpt[mpi]'"
     )
 
@@ -175,6 +176,32 @@ def test_wrong_group(arguments: dict, message: str) -> None:
 
 def wrapped(module: nn.Module, **options: object) -> nn.Module:
     return nn.parallel.DistributedDataParallel(module, **options)
+
+
+@pytest.mark.parametrize("dtype", [tg.float16, tg.float32, tg.float64])
+@pytest.mark.parametrize("ends", [(0, 1, 2), (0, 1, 3, 6), (0, 5), (0, 2, 3, 7)])
+def test_rows_are_drawn_as_in_the_whole_batch(ends: tuple[int, ...], dtype: tg.dtype) -> None:
+    def draws(start: int, stop: int) -> tuple[list, object]:
+        generator = tg.Generator(5)
+        generator.manual_seed(5)
+        with dist.drawing_rows(start, stop, ends[-1], generator):
+            got = [
+                tg.rand(stop - start, *shape, generator=generator, dtype=kind)
+                for shape in ((3, 5), (1,), (7,), (0,), (2,))
+                for kind in (dtype, tg.float32)
+            ]
+            assert tg.rand(11, generator=generator).shape == (11,)  # no batch: drawn by all
+        got.append(tg.randint(9, (1,), generator=generator))
+        return got, generator.get_state().tolist()
+
+    whole, state = draws(0, ends[-1])
+    parts = [draws(start, stop) for start, stop in pairwise(ends)]
+    for i, expected in enumerate(whole[:-1]):
+        assert tg.cat([part[i] for part, _ in parts]).equal(expected)
+    assert all(part[-1].equal(whole[-1]) for part, _ in parts)
+    assert all(own[:41] == state[:41] for _, own in parts)
+    with pytest.raises(ValueError, match="no rows 2 to 2 among 4"), dist.drawing_rows(2, 2, 4):
+        pass
 
 
 @pytest.mark.usefixtures("alone")

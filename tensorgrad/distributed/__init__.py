@@ -12,6 +12,9 @@
 
 from __future__ import annotations
 
+from ..backend.launch import rank as launch_rank
+from ..backend.launch import size as launch_size
+from ..random import drawing_rows
 from .collectives import (
     ReduceOp,
     Work,
@@ -37,7 +40,7 @@ from .reducer import Reducer
 
 __all__ = [
     "ReduceOp", "Reducer", "Work", "all_gather", "all_gather_into_tensor", "all_reduce", "barrier",
-    "broadcast", "destroy_process_group", "get_backend", "get_rank", "get_world_size",
-    "init_process_group", "is_available", "is_initialized", "is_mpi_available", "reduce",
-    "reduce_scatter_tensor",
+    "broadcast", "destroy_process_group", "drawing_rows", "get_backend", "get_rank",
+    "get_world_size", "init_process_group", "is_available", "is_initialized", "is_mpi_available",
+    "launch_rank", "launch_size", "reduce", "reduce_scatter_tensor",
 ]  # fmt: skip

@@ -46,8 +46,8 @@ def init_process_group(
         world_size, rank: mpiexec says them; where they are given, they must be these.
 
     Raises:
-        ModuleNotFoundError: there are several processes, but no mpi4py.
-        RuntimeError: the mpiexec is of another MPI than the one that mpi4py has loaded.
+        RuntimeError: there are several processes, but no mpi4py; or the mpiexec is of another MPI
+            than the one that mpi4py has loaded.
         ValueError: another backend, another rank or world size, or the second call.
     """
     global _default
@@ -76,7 +76,7 @@ def _join(announced: int, backend: str | None, timeout: float) -> Group:
     if announced == 1 and not (backend == "mpi" and is_mpi_available()):
         return Group()
     if not is_mpi_available():
-        raise ModuleNotFoundError(
+        raise RuntimeError(
             f"mpiexec has started {announced} processes, and they cannot find each other without "
             "mpi4py: pip install 'tensorgrad-gpt[mpi]'"
         )

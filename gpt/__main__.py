@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from .commands import COMMANDS
+from .launcher import end, start, workers_wanted
 
 EPILOG = """\
 an evening with it:
@@ -27,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help tells more\n")
+        self.exit(end(f"error: {' '.join(message.split())}; {self.prog} --help tells more", 2))
 
 
 def _command(name: str) -> Any:
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         given = vars(parser_for(argv).parse_args(argv))
+        if workers := workers_wanted(given):
+            return start(workers, argv)
         return _command(given.pop("command")).run(given)
     except BrokenPipeError:
         return 141
@@ -77,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem, code = f"error: {where}{error.strerror or error}", 2
     except (ValueError, RuntimeError, IndexError, OverflowError, ImportError) as error:
         problem, code = f"error: {error}", getattr(error, "exit_code", 2)
-    print(" ".join(problem.split()), file=sys.stderr)
-    return code
+    return end(" ".join(problem.split()), code)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
+def interruptible(speaks: bool = True) -> Iterator[list[int]]:
     """A list that receives the first signal's number, so that a step is never cut in half.
 
-    A second one does at once what it did before: Ctrl-C interrupts, SIGTERM ends the program.
+    A second one does at once what it did before: Ctrl-C interrupts, SIGTERM ends the program. Who
+    does not ``speak`` leaves it to others to say so.
     """
     received: list[int] = []
     before: dict[int, Any] = {}
@@ -23,6 +24,8 @@ def interruptible() -> Iterator[list[int]]:
     def handler(signum: int, frame: Any) -> None:
         received.append(signum)
         put_back()
+        if not speaks:
+            return
         with suppress(OSError, ValueError):  # print could be in the middle of a line; this not
             again = f"{NAMES[signal.Signals(signum)]} again: at once, without saving"
             os.write(2, f"\nstopping after this step ({again})\n".encode())

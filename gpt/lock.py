@@ -24,13 +24,13 @@ class Lock:
     that is killed leaves no lock, and a folder that is renamed takes it along. Within a process the
     newest claim counts, unless the older one is ``in_use``: whoever runs the cell of a notebook
     again does not get into his own way. On Windows, and where the file system knows no such locks,
-    nothing is locked.
+    nothing is locked; nor by who is not ``needed`` for it.
     """
 
     _all: ClassVar[WeakSet[Lock]] = WeakSet()  # those of this process
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, needed: bool = True) -> None:
+        self.folder, self.needed = folder, needed
         self.in_use = False
         self.place: tuple[int, int] | None = None  # device and inode of the folder, once locked
         self._handle: int | None = None
@@ -38,7 +38,7 @@ class Lock:
 
     def take(self) -> None:
         """Take the lock of the folder that is there now; Busy if that cannot be."""
-        if sys.platform == "win32":
+        if sys.platform == "win32" or not self.needed:
             return
         try:
             handle = os.open(self.folder, os.O_RDONLY)

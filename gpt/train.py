@@ -31,6 +31,7 @@ from .model import GPT
 from .presets import RunConfig
 from .stopping import Patience, Spikes
 from .tensorboard import TensorBoard
+from .workers import Workers
 
 __all__ = ["FIXED", "Result", "Trainer", "choose", "prompt_tokens", "vocabulary"]
 
@@ -67,6 +68,10 @@ class Trainer:
             step's number and its metrics.
         given: choices that differ from the preset's: fields of RunConfig.
 
+    Several processes, started by mpiexec, train together: each computes its rows of every batch,
+    and what comes of it is what one process would have made, but for the rounding of sums. The
+    first of them writes and speaks; callbacks are called in all.
+
     Raises:
         ValueError, OSError, RuntimeError: one sentence that names the problem and the remedy;
             nothing in the folder has been touched.
@@ -90,8 +95,14 @@ class Trainer:
             raise ValueError("a config and a preset are two: leave out one of them")
         else:
             config, out = choices.changed(config, given), Path(out or "runs/default")
+        self.workers = Workers()
+        self.workers.check_batch(config.batch)
+        if not self.workers.first:
+            say = _silence
         self.config, self.out, self.say, self.command = config, out, say, command
-        own = [reporting.Report(), *([TensorBoard()] if config.tensorboard else [])]
+        own: list[Callback] = []
+        if self.workers.first:
+            own = [reporting.Report(), *([TensorBoard()] if config.tensorboard else [])]
         self.callbacks = Callbacks(own, callbacks)
         self.step, self.seconds = 0, 0.0
         self.stopped_by = 0  # the signal that ended the run before its time
@@ -99,7 +110,7 @@ class Trainer:
         self.layer_norms: dict[str, float] = {}  # of the gradients, when last measured
         self._stopping = False
         self._before_callbacks: dict[str, Any] | None = None  # the random states, while one runs
-        self.lock = Lock(self.out)
+        self.lock = Lock(self.out, needed=self.workers.first)
         self.lock.take()
         if resume:
             choices.check_fixed(folder.read_config(self.out)[0], config, self.out)
@@ -131,6 +142,23 @@ class Trainer:
         problem = self._restore() if resume else ""
         self.schedule = LambdaLR(self.optimizer, rate_factor(config), last_epoch=self.step - 1)
         self.metrics: list[Metrics] = []  # the objects of metrics.jsonl
+        self._agree(resume)
+        self.parallel = self.workers.parallel(self.model)
+        if self.workers.first:
+            self._open_folder(resume, problem)
+
+    def _agree(self, resume: bool) -> None:
+        """RuntimeError in all workers if one of them has begun with something else."""
+        facts = {"config": self.config.to_json(), "text": self.text_crc}
+        if resume:
+            facts["checkpoint"] = [self.step, self._random_states()]
+        self.workers.check_same(facts)
+        if resume:
+            self.workers.check_replicas(self.model)
+
+    def _open_folder(self, resume: bool, problem: str) -> None:
+        """Make the folder, or go on in it; ``problem`` is what was wrong with a checkpoint."""
+        config, out, say = self.config, self.out, self.say
         sessions = folder.read_sessions(out) if resume else []
         record = {
             "run": config.to_json(),
@@ -173,7 +201,8 @@ class Trainer:
             "losses": self.spikes.state_dict(),
             "random": self._before_callbacks or self._random_states(),
         }
-        checkpoint.save(path, self.model, self.optimizer, facts, previous)
+        if self.workers.first:
+            checkpoint.save(path, self.model, self.optimizer, facts, previous)
         return path
 
     def _restore(self) -> str:
@@ -231,7 +260,7 @@ class Trainer:
         self.model.train()
         batch = [self._tensors(self.batches.next()) for _ in range(self.config.accumulate)]
         random = tensorgrad.get_rng_state()
-        loss = self._backward(batch)
+        loss = sum(self.workers.summed(self._backward(batch))) / len(batch)
         if self._is_measured(self.step + 1):
             self.layer_norms = layer_norms(self.model.named_parameters())
         norm = float(clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf))
@@ -242,18 +271,24 @@ class Trainer:
         self.step += 1
         return loss, norm
 
-    def _backward(self, batch: Batch) -> float:
-        """Add the gradients of the mean loss over all of ``batch``; returns that loss."""
-        total = 0.0
-        for x, y in batch:
-            loss = self.model(x, y)
-            total += loss.item()
-            (loss if len(batch) == 1 else loss / len(batch)).backward()
-        return total / len(batch)
+    def _backward(self, batch: Batch, averaged: bool = True) -> list[float]:
+        """Add the gradients of the mean loss over all of ``batch``, the average of all workers'.
 
-    @staticmethod
-    def _tensors(arrays: Any) -> tuple[tensorgrad.Tensor, tensorgrad.Tensor]:
-        x, y = (tensorgrad.from_numpy(a) for a in arrays)
+        Returns this worker's share of the loss of each part.
+        """
+        losses, workers, rows = [], self.workers, self.config.batch
+        for i, (x, y) in enumerate(batch, 1):
+            average = averaged and i == len(batch)
+            with workers.drawing(rows), workers.averaging(self.parallel, average):
+                loss = self.parallel(x, y)
+                losses.append(loss.item() * (len(x) / rows))
+                parts = len(batch) * rows / (len(x) * workers.size)
+                (loss if parts == 1 else loss / parts).backward()
+        return losses
+
+    def _tensors(self, arrays: Any) -> tuple[tensorgrad.Tensor, tensorgrad.Tensor]:
+        """This worker's rows of a batch."""
+        x, y = (tensorgrad.from_numpy(a[self.workers.rows(len(a))]) for a in arrays)
         return x, y
 
     def _is_measured(self, step: int) -> bool:
@@ -266,7 +301,8 @@ class Trainer:
             for p in self.model.parameters():
                 p.grad = None
             tensorgrad.set_rng_state(random)  # the same dropout
-            where = first_fault(self.model, lambda: self._backward(batch))
+            where = first_fault(self.model, lambda: self._backward(batch, averaged=False))
+            where = self.workers.first_text(where)
             what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradients are too big"
             raise self._diverged(self.step + 1, what, where)
         if (usual := self.spikes.above(loss)) is not None:
@@ -291,20 +327,22 @@ class Trainer:
             Diverged: one of them is not finite.
         """
         self.model.eval()
-        losses = {}
+        means, size = {}, self.config.eval_batches
         for split, batches in self.eval_batches.items():
-            total = 0.0
-            for _ in range(self.config.eval_batches):
+            losses, spoiling = [], None
+            for _ in range(size):
                 x, y = self._tensors(batches.next())
                 with tensorgrad.no_grad():
-                    loss = self.model(x, y).item()
-                if not math.isfinite(loss):
-                    where = first_fault(self.model, partial(self.model, x, y))
-                    what = f"in the evaluation after it the loss is {loss}"
-                    raise self._diverged(self.step, what, where)
-                total += loss
-            losses[f"{split}_loss"] = total / self.config.eval_batches
-        return losses
+                    losses.append(self.model(x, y).item() * (len(x) / self.config.batch))
+                if spoiling is None and not math.isfinite(losses[-1]):
+                    spoiling = partial(self.model, x, y)
+            total = sum(self.workers.summed(losses))
+            if not math.isfinite(total):
+                where = first_fault(self.model, spoiling) if spoiling else ""
+                what = f"in the evaluation after it the loss is {total}"
+                raise self._diverged(self.step, what, self.workers.first_text(where))
+            means[f"{split}_loss"] = total / size
+        return means
 
     @np.errstate(all="ignore")
     def validate(self) -> tuple[float, int]:
@@ -318,9 +356,10 @@ class Trainer:
         total, size = 0.0, self.config.batch
         with tensorgrad.no_grad():
             for i in range(0, len(x), size):
-                part = (tensorgrad.from_numpy(a[i : i + size]) for a in (x, y))
-                total += self.model(*part).item() * len(x[i : i + size])
-        return total / len(x), x.size
+                part = self._tensors(a[i : i + size] for a in (x, y))
+                if len(part[0]):  # the last batch can have fewer rows than there are workers
+                    total += self.model(*part).item() * len(part[0])
+        return sum(self.workers.summed([total])) / len(x), x.size
 
     def fit(self) -> Result:
         """Train to the last step and write everything, unless a signal or a callback ends it.
@@ -338,13 +377,14 @@ class Trainer:
         self.lock.take_again()
         self.lock.in_use = True
         try:
-            with interruptible() as received:
+            with interruptible(self.workers.first) as received:
                 self._tell("on_train_begin")
                 self._train(received)
             self.save()
             result = Result(self.out, self.model, self.step, "steps", [*self.metrics], {}, "")
-            if received:
-                result.reason, self.stopped_by = "interrupted", received[0]
+            (self.stopped_by,) = self.workers.largest(received[0] if received else 0)
+            if self.stopped_by:
+                result.reason = "interrupted"
             else:
                 if self.patience.exhausted:
                     result.reason = "patience"
@@ -373,7 +413,7 @@ class Trainer:
         """Take steps until the last one, a signal, a callback or the patience ends it."""
         c = self.config
         tokens, spent = 0, 0.0
-        while self.step < c.steps and not (received or self._stopping or self.patience.exhausted):
+        while not self._is_over(received):
             lr = self.schedule.get_last_lr()[0]
             started = time.perf_counter()
             loss, norm = self.train_step()
@@ -397,8 +437,15 @@ class Trainer:
             if self.step % c.save_every == 0 and self.step < c.steps:
                 self.save()
 
+    def _is_over(self, received: list[int]) -> bool:
+        """Whether no step follows; the workers agree, though only one may have got a signal."""
+        signal, stopping = self.workers.largest(received[0] if received else 0, int(self._stopping))
+        self._stopping = bool(stopping)
+        return bool(signal or stopping) or self.step >= self.config.steps or self.patience.exhausted
+
     def _measure(self, lr: float, norm: float, rate: float) -> None:
         """Evaluate, add a line to the metrics, and keep the weights if they are the best."""
+        self.workers.check_replicas(self.model)
         metrics: Metrics = {
             "step": self.step,
             **self.evaluate(),
@@ -408,7 +455,8 @@ class Trainer:
             "tokens_per_second": rate,
             "seconds": self.seconds,
         }
-        folder.append_metrics(self.out, metrics)
+        if self.workers.first:
+            folder.append_metrics(self.out, metrics)
         self.metrics.append(metrics)
         if self.patience.better(self.step, metrics["val_loss"]):
             self._tell("on_checkpoint", self._save(self.out / BEST))
@@ -439,6 +487,8 @@ class Trainer:
     def _finish(self, result: Result) -> None:
         """Validate, write a sample, and record both."""
         loss, tokens = self.validate()
+        if not self.workers.first:
+            return
         result.sample = self.sample()
         (self.out / SAMPLE).write_text(result.sample, encoding="utf-8")
         result.summary = {
@@ -518,3 +568,7 @@ def adamw(model: GPT, config: RunConfig) -> AdamW:
 def rate_factor(config: RunConfig) -> Callable[[int], float]:
     """The part of ``config.lr`` that is the learning rate of each step, counted from 0."""
     return warmup_cosine(config.warmup, config.steps, min(1.0, config.min_lr / config.lr))
+
+
+def _silence(line: str) -> None:
+    """What all workers but the first say."""

@@ -12,13 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 import nn
 import tensorgrad as tg
+from gpt.callbacks import Callbacks
+from gpt.divergence import Diverged
+from gpt.train import Trainer
 from tensorgrad import distributed as dist
 from tensorgrad.distributed import ReduceOp
+from tests import tiny_run
 
 
 def _here() -> tuple[int, int]:
@@ -366,6 +371,74 @@ def interrupted() -> None:
     assert inner[1].bias.grad.tolist() == [1.0, 1.0]
     message = _refused(RuntimeError, lambda: model(x).sum().backward(create_graph=True))
     assert "no_sync" in message
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def _trainer(out: str, resume: bool = False, **changes: object) -> Trainer:
+    text = Path(out).parent / "text.txt"
+    if dist.get_rank() == 0:
+        text.parent.mkdir(exist_ok=True)
+        text.write_text(tiny_run.TEXT)
+    dist.barrier()
+    return tiny_run.trainer(Path(out), resume, **changes)
+
+
+def trains(out: str, until: str, resume: str) -> None:
+    """A run of the trainer, from its start or its checkpoint to a step."""
+
+    def stop(trainer: object, step: int, metrics: object) -> None:
+        if step == int(until):
+            trainer.stop()
+
+    tg.set_default_dtype(tg.float64)
+    trainer = _trainer(out, resume == "resume", **SHARED_RUN)
+    trainer.callbacks = Callbacks(trainer.callbacks.own, [stop])
+    trainer.fit()
+
+
+def comes_apart(out: str) -> None:
+    """A weight that changes in one worker only: all stop at the next evaluation."""
+
+    def spoil(trainer: object, step: int, metrics: object) -> None:
+        if step == 3 and trainer.workers.rank == 1:
+            with tg.no_grad():
+                trainer.model.norm.bias[0] += 1e-7
+
+    trainer = _trainer(out, **SHARED_RUN)
+    trainer.callbacks = Callbacks(trainer.callbacks.own, [spoil])
+    message = _refused(RuntimeError, trainer.fit)
+    assert "the parameter norm.bias of rank 1 is not that of rank 0" in message
+    assert trainer.step == 4
+
+
+def diverges(out: str) -> None:
+    """nan in the rows of one worker: all end, and all know the layer."""
+    trainer = _trainer(out, **SHARED_RUN)
+    if trainer.workers.rank == 1:
+
+        def spoil(module: object, args: object, output: tg.Tensor) -> tg.Tensor:
+            spoilt = trainer.step == 2 and module.training
+            return output * float("nan") if spoilt else output
+
+        trainer.model.blocks[0].feed_forward[0].register_forward_hook(spoil)
+    message = _refused(Diverged, trainer.fit)
+    assert "diverged in step 3" in message
+    assert "layer blocks.0.feed_forward.0" in message
+
+
+def begins_otherwise(out: str) -> None:
+    """Another seed, and another checkpoint, in one worker."""
+    rank, _ = _here()
+    message = _refused(RuntimeError, lambda: _trainer(out, **{**SHARED_RUN, "seed": rank}))
+    assert "worker 1 has another config than worker 0" in message
+    message = _refused(ValueError, lambda: _trainer(out, batch=1))
+    assert "2 workers cannot share a batch of 1" in message
+
+
+# Uneven rows for two and for three workers, dropout, clipping, accumulated batches.
+SHARED_RUN = {"batch": 5, "accumulate": 2, "pictures": False}
 
 
 # --- the end of one is the end of all -------------------------------------------------------------

@@ -38,8 +38,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "did what the preset is expected to do (docs/presets.md); exit code 1 if not"
     )  # fmt: skip
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that share every batch, by MPI; what "
-        "they learn is what one would, but for rounding [1]"
+        "--workers", type=int, metavar="N", default=argparse.SUPPRESS, help="processes that share "
+        "every batch, by MPI; what they learn is what one would, but for rounding [1]"
     )  # fmt: skip
     add_choices(parser)
 

@@ -27,8 +27,9 @@ class DistributedDataParallel(Module):
         device_ids, output_device: have to be None: the processes compute on CPUs.
         broadcast_buffers: before each forward pass whose gradients are averaged, the buffers (the
             running statistics of a batch norm) become those of rank 0.
-        bucket_cap_mb: gradients travel together in buckets of this many MiB, 25 by default. One
-            that is as large by itself is averaged in its own memory.
+        bucket_cap_mb: gradients travel together in buckets of this many MiB; by default an eighth
+            of all, but at least 1 and at most 25. One that is as large by itself is averaged in
+            its own memory.
         find_unused_parameters: allow parameters that get no gradient in a backward pass.
         gradient_as_bucket_view, static_graph: have no effect; gradients are views of the buckets.
 
@@ -70,10 +71,9 @@ class DistributedDataParallel(Module):
                 "DistributedDataParallel is not needed when a module doesn't have any parameter "
                 "that requires a gradient"
             )
-        cap = 25 if bucket_cap_mb is None else bucket_cap_mb
-        if cap <= 0:
+        if bucket_cap_mb is not None and bucket_cap_mb <= 0:
             raise ValueError(
-                f"DistributedDataParallel: bucket_cap_mb is {cap}, and must be above 0"
+                f"DistributedDataParallel: bucket_cap_mb is {bucket_cap_mb}, and must be above 0"
             )
         world_size = distributed.get_world_size(process_group)
         self.module = module
@@ -88,7 +88,7 @@ class DistributedDataParallel(Module):
                 distributed.broadcast(t.data)
         self._reducer = None
         if world_size > 1:
-            self._reducer = distributed.Reducer(named, cap, find_unused_parameters)
+            self._reducer = distributed.Reducer(named, bucket_cap_mb, find_unused_parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self._buffers_differ and self.broadcast_buffers:

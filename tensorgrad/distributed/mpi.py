@@ -20,7 +20,7 @@ from .group import Group
 
 SPIN = 0.05  # seconds of waiting with all its might, before a process leaves its core to others
 PAUSE = 0.0005  # between two looks, from then on
-GRACE = 3.0  # seconds for what is on its way from a process that has ended already
+GRACE = 5.0  # seconds for what is on its way from a process that has ended already
 LEFT = 1  # the tag of the message of one that ends
 
 _yield: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))

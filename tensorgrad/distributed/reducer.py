@@ -25,7 +25,9 @@ from ..variable import wrap
 from .collectives import ReduceOp, Work, all_reduce
 
 MEBIBYTE = 2**20
-FIRST = 1.0  # MiB of the first bucket: the sooner it is full, the more of the pass is left
+# Of buckets, where nobody chooses: their MiB, and about how many there are. The first is as small
+# as can be, for the sooner it is full, the more is left of the pass.
+SMALLEST, LARGEST, BUCKETS = 1.0, 25.0, 8
 
 
 class Bucket:
@@ -85,12 +87,12 @@ class Reducer:
 
     Args:
         named: (name, parameter) pairs, the same in all processes; those that require grad count.
-        bucket_mb: the size of a bucket, in MiB.
+        bucket_mb: the size of a bucket, in MiB; None: that of an eighth of all gradients.
         find_unused: parameters may get no gradient, here or anywhere.
     """
 
     def __init__(
-        self, named: Sequence[tuple[str, Tensor]], bucket_mb: float, find_unused: bool
+        self, named: Sequence[tuple[str, Tensor]], bucket_mb: float | None, find_unused: bool
     ) -> None:
         self.named = [(name, p) for name, p in named if p.requires_grad]
         self.find_unused = find_unused
@@ -114,14 +116,17 @@ class Reducer:
         for handle in getattr(self, "handles", ()):
             handle.remove()
 
-    def _division(self, bucket_mb: float) -> list[list[int]]:
+    def _division(self, bucket_mb: float | None) -> list[list[int]]:
         """Which parameters share a bucket."""
+        if bucket_mb is None:
+            total = sum(p.array.nbytes for _, p in self.named) / MEBIBYTE
+            bucket_mb = min(max(total / BUCKETS, SMALLEST), LARGEST)
         done: list[list[int]] = []
         filling: dict[Any, list[int]] = {}  # by dtype
         sizes: dict[Any, float] = {}
         for i in reversed(range(len(self.named))):
             array = self.named[i][1].array
-            limit = MEBIBYTE * (min(FIRST, bucket_mb) if not done else bucket_mb)
+            limit = MEBIBYTE * (min(SMALLEST, bucket_mb) if not done else bucket_mb)
             if array.nbytes >= limit:
                 done.append([i])
                 continue

@@ -6,6 +6,7 @@ The programs run on PyTorch and on tensorgrad; what they collect must be equal.
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 
 import pytest
@@ -346,3 +347,41 @@ def test_hooks_in_a_long_chain():
     y.sum().backward()
     assert len(calls) == 300
     assert x.grad.tolist() == [2.0] * 3
+
+
+# --- what is handed over and what is copied -------------------------------------------------------
+
+
+def test_what_a_hook_has_kept_stays_as_it_was() -> None:
+    w, seen = tensorgrad.ones(2, 2, requires_grad=True), []
+    w.register_hook(lambda g: seen.append(g))
+
+    def clear(p: tensorgrad.Tensor) -> None:
+        p.grad.zero_()
+
+    w.register_post_accumulate_grad_hook(clear)
+    (tensorgrad.ones(3, 2) @ w).sum().backward()
+    assert seen[0].tolist() == [[3.0, 3.0]] * 2
+    assert w.grad.tolist() == [[0.0, 0.0]] * 2
+
+
+def test_a_large_gradient_is_not_copied_for_a_hook() -> None:
+    w = tensorgrad.ones(1000, 500, requires_grad=True)
+    x = tensorgrad.ones(2, 1000)
+    peaks = []
+    for hooked_too in (False, True):
+        w.grad = None
+        if hooked_too:
+            w.register_post_accumulate_grad_hook(lambda p: None)
+        loss = (x @ w).sum()
+        peaks.append(tracemalloc_peak(loss.backward))
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def tracemalloc_peak(call) -> int:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -21,6 +21,8 @@ from numba.core import event
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload
 
+from .. import launch
+
 # Sums may be taken in any order, and a * b + c be rounded once. Not among them: that there are no
 # nan and inf, for masks are made of -inf.
 _FREE = {"reassoc", "contract", "nsz"}
@@ -51,7 +53,7 @@ def jit(function):
 class _Announcement(event.Listener):
     """Says, once in a process, why the first step takes so long."""
 
-    said = False
+    said = launch.rank() > 0  # of several processes the first speaks
 
     def on_start(self, event):
         module = event.data["dispatcher"].py_func.__module__  # None where exec made it

@@ -23,6 +23,7 @@ from gpt.divergence import Diverged
 from gpt.train import Trainer
 from tensorgrad import distributed as dist
 from tensorgrad.distributed import ReduceOp
+from tensorgrad.distributed.optim import ZeroRedundancyOptimizer
 from tests import tiny_run
 
 
@@ -294,6 +295,74 @@ def gradients() -> None:
     inner.zero_grad()
     wrapped_again(ids).sum().backward()
     assert inner[2].bias.grad.tolist() == [2.0, 2.0]
+
+
+def sharded() -> None:
+    """Each process keeps a share of the optimizer's state; the steps are those of the whole."""
+    _sharded(tg.optim.AdamW, lr=0.01)
+    _sharded(tg.optim.SGD, lr=0.1, momentum=0.9)
+    _sharded(tg.optim.SGD, lr=0.1)
+
+
+def _sharded(kind: type[tg.optim.Optimizer], **options: float) -> None:
+    rank, size = _here()
+    models, optimizers = [], []
+    for wrapped in (False, True):
+        tg.manual_seed(3)
+        model = _Net()
+        groups = [{"params": [p], "weight_decay": p.ndim * 0.1} for p in model.parameters()]
+        groups, last = groups[:-1], groups[-1]
+        if wrapped:
+            optimizer = ZeroRedundancyOptimizer(groups, kind, **options)
+        else:
+            optimizer = kind(groups, **options)
+        optimizer.add_param_group(last)
+        models.append(model)
+        optimizers.append(optimizer)
+    plain, divided = optimizers
+    rates = [tg.optim.LambdaLR(o, lambda step: 1 / (1 + step)) for o in optimizers]
+
+    def steps(batches: list[tg.Tensor]) -> None:
+        for ids in batches:
+            for model, optimizer, rate in zip(models, optimizers, rates):
+                loss = optimizer.step(partial(_closure, model, optimizer, ids))
+                assert loss.item() > 0
+                rate.step()
+        for a, b in zip(*(model.parameters() for model in models)):
+            assert a.equal(b)
+
+    steps(_batches(3, 8))
+    own = sum(t.numel() for s in divided.state.values() for t in s.values())
+    every = sum(t.numel() for s in plain.state.values() for t in s.values())
+    (total,) = _gathered_numbers(own)
+    assert total == every
+    assert own < every or not every
+    assert "consolidate_state_dict" in _refused(RuntimeError, divided.state_dict)
+    divided.consolidate_state_dict(to=size - 1)
+    if rank < size - 1:
+        _refused(RuntimeError, divided.state_dict)
+    else:
+        mine, theirs = divided.state_dict(), plain.state_dict()
+        assert mine["param_groups"] == theirs["param_groups"]
+        assert list(mine["state"]) == sorted(theirs["state"])
+        for i, fields in theirs["state"].items():
+            assert mine["state"][i].keys() == fields.keys()
+            assert all(mine["state"][i][name].equal(fields[name]) for name in fields)
+    divided.load_state_dict(plain.state_dict())
+    steps(_batches(2, 8))
+
+
+def _closure(model: nn.Module, optimizer: tg.optim.Optimizer, ids: tg.Tensor) -> tg.Tensor:
+    optimizer.zero_grad()
+    loss = _loss(model, ids)
+    loss.backward()
+    return loss
+
+
+def _gathered_numbers(*numbers: float) -> list[float]:
+    total = tg.tensor(numbers)
+    dist.all_reduce(total)
+    return total.tolist()
 
 
 def unused() -> None:

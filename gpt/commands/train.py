@@ -53,16 +53,18 @@ def run(given: dict[str, Any]) -> int:
     preset, given = chosen(given)
     config, out = train.choose(preset, given, out, resume)
     expected = None
+    notes: list[str] = []
     if check:
         expected, notes = expectations.find(preset or "default", config)
-        for note in notes:
-            print(note)
     script = Path(sys.argv[0])
     command = f"python {script}" if script.name == "train_gpt.py" else "python -m gpt train"
     trainer = train.Trainer(config, out, resume, command=command)
+    speaks = trainer.workers.first
+    for note in notes if speaks else []:
+        print(note)
     if not trainer.run():
         return 128 + trainer.stopped_by
-    if expected is None:
+    if expected is None or not speaks:
         return 0
     lines, fits = expectations.report(expected, out)
     for line in lines:

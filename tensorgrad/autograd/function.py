@@ -166,7 +166,7 @@ def _record(
         for k, o in enumerate(outputs)
     ]
     alone = len(outputs) == 1 and flows[0]
-    node = Node(op, {}, sources, op, outputs[0] if alone else Several(len(outputs)))
+    node = Node(op, {}, sources, op, outputs[0].array if alone else Several(len(outputs)))
     node.saved = [None if t is None else t.array for t, _ in saved]
     node.guards = [None if t is None else t.storage for t, _ in saved]
     if any(storage is not None and storage.inference for storage in node.guards):
@@ -174,7 +174,7 @@ def _record(
     ctx.node = ref(node)
     for k, (o, flowing) in enumerate(zip(outputs, flows, strict=True)):
         if flowing:
-            now = wrap(o.array, node if alone else _output_node(node, k, o), o.storage)
+            now = wrap(o.array, node if alone else _output_node(node, k, o.array), o.storage)
             if any(o is t for t in ctx.dirty):
                 with enable_grad():
                     histories = o._histories(now, op.name)

@@ -6,7 +6,6 @@ thread; in Jupyter it shows itself.
 
 from __future__ import annotations
 
-import functools
 import io
 from typing import Any
 
@@ -25,26 +24,21 @@ def blank(width: float, height: float) -> Any:
         ImportError: matplotlib is not installed; the sentence says how to get it.
     """
     try:
-        kind = _picture()
+        from matplotlib.figure import Figure
     except ImportError:
         raise ImportError(
             "pictures need matplotlib (the extra viz): pip install matplotlib"
         ) from None
-    return kind(figsize=(width, height), dpi=120, layout="constrained")
-
-
-@functools.cache
-def _picture() -> Any:
-    """A Figure that shows itself in Jupyter also without ``%matplotlib inline``."""
-    from matplotlib.figure import Figure
 
     class Picture(Figure):
+        """It shows itself in Jupyter also without ``%matplotlib inline``."""
+
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()
             self.savefig(file, format="png")
             return file.getvalue()
 
-    return Picture
+    return Picture(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def colours(name: str) -> Any:

@@ -42,8 +42,9 @@ class Scattered:
     def laid_out_like(self, strides):
         """An array whose axes follow each other in memory as those with these strides do."""
         order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
-        inside_out = np.zeros([self.shape[axis] for axis in order], self.dtype)
-        out = inside_out.transpose(np.argsort(order)) if order else inside_out
+        out = np.zeros([self.shape[axis] for axis in order], self.dtype)
+        if order != sorted(order):
+            out = out.transpose(np.argsort(order))
         self.add_to(out)
         return out
 

@@ -15,9 +15,12 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from gpt.config import GPTConfig
+
+if sys.argv[1:2] == ["ours"]:
+    import tensorgrad  # noqa: F401 (before NumPy, whose threads it tells how to wait)
+
+import numpy as np
 
 # name → (batch, model): the sizes that the project measures itself by
 CONFIGS = {

@@ -33,6 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _command(name: str) -> Any:
     """The module of a command."""
+    import_module("tensorgrad")  # before NumPy, whose threads it tells how many and how to wait
     return import_module(f"gpt.commands.{name}")
 
 

@@ -117,8 +117,29 @@ def test_processes_share_the_cores(chosen: str | None, threads: str) -> None:
         everyone["OMP_NUM_THREADS"] = chosen
     assert python(code, **everyone).stdout.split() == [threads, threads]
     assert python(code).stdout.split()[0] == "None"
-    source = (ROOT / "tensorgrad/backend/__init__.py").read_text()
-    assert source.index("import launch") < source.index("import kernels")
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["import tensorgrad", "import gpt; gpt.Trainer",
+     "import gpt.__main__ as m; m.main(['train', '--steps', '-1'])"],
+)  # fmt: skip
+def test_threads_are_told_before_numpy_is_loaded(program: str) -> None:
+    """NumPy asks for these variables once, while it is loaded."""
+    code = f"""
+        import os, sys
+
+        class Finder:
+            def find_spec(self, name, path, target=None):
+                if name == "numpy":
+                    known = os.environ
+                    print(known.get("OMP_NUM_THREADS"), "OPENBLAS_THREAD_TIMEOUT" in known)
+
+        sys.meta_path.insert(0, Finder())
+        {program}
+    """
+    found = python(code, PMI_RANK="1", PMI_SIZE="4000", MPI_LOCALNRANKS="1000")
+    assert found.stdout.split() == ["1", "True"]
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -297,6 +298,8 @@ def test_a_real_terminal(root: Path, run: Path) -> None:
         [sys.executable, "-m", "gpt", "chat", str(run), "--tokens", "1000000"], stdin=theirs,
         stdout=theirs, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "error"},
+        # Whoever runs the tests in the background may have them, and their children, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(theirs)
     shown = reading(ours)
@@ -317,8 +320,9 @@ def test_a_real_terminal(root: Path, run: Path) -> None:
 
 
 def reading(descriptor: int) -> Iterator[bytes]:
-    while True:
+    while select.select([descriptor], [], [], 60)[0]:
         yield os.read(descriptor, 65536)
+    raise TimeoutError("nothing more is written")
 
 
 def wait_for(shown: Iterator[bytes], end: bytes) -> None:

@@ -50,7 +50,8 @@ def principal_components(table: np.ndarray, count: int = 2) -> tuple[np.ndarray,
     largest = np.abs(directions).argmax(0)
     directions = directions * np.sign(directions[largest, range(directions.shape[1])])
     parts = np.maximum(variances[::-1][:count], 0) / max(variances.sum(), 1e-300)
-    return centred @ directions, parts
+    # Rounding alone is no direction: magnified to the size of a picture it would look like one.
+    return np.where(parts > 1e-12, centred @ directions, 0.0), parts
 
 
 def embedding_neighbours(

@@ -112,7 +112,8 @@ VALUES = expressions(
     x.relu(); z.relu(); n.relu(); x.sign(); z.abs(); x.neg(); i.exp(); i.sqrt(); b.sin();
     n.isnan(); n.isfinite(); i.isfinite(); x.pow(3); p.pow(y); x.clone(); x.softmax(-1);
     x.softmax(0); s.softmax(0); m.softmax(f, dim=1); m.softmax(f, 1, dtype=m.float64);
-    e.softmax(1); x.log_softmax(1); f.log_softmax(-1); x.logsumexp(-1); x.logsumexp((0, 2));
+    e.softmax(1); x.log_softmax(1); f.double().log_softmax(-1); x.logsumexp(-1);
+    x.logsumexp((0, 2));
     x.logsumexp(1, keepdim=True); m.tensor([-np.inf, -np.inf]).logsumexp(0)
 
     x.sum(); x.sum(0); x.sum(-1, keepdim=True); x.sum((0, 2)); x.sum((-1, 1), keepdim=True);

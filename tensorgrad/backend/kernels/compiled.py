@@ -305,12 +305,13 @@ def _softmax_vjp(g, y, gx):
 def _log_softmax(x, y):
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
-        peak, total = largest(row, row.size, x.dtype.type(1)), x.dtype.type(0)
+        # In double precision: the gradient g - exp(y) sum(g) shows every rounding of y.
+        peak, total = largest(row, row.size, x.dtype.type(1)), 0.0
         for j in range(row.size):
             total += exp(row[j] - peak)
-        logarithm = x.dtype.type(math.log(total))
+        logarithm = math.log(total) + peak
         for j in range(row.size):
-            out[j] = (row[j] - peak) - logarithm
+            out[j] = row[j] - logarithm
 
 
 @jit

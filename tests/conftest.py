@@ -70,6 +70,21 @@ def tiktoken_cache(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """``call("train", "--steps", 2)``: the exit code, the output, the complaints."""
+    from gpt import __main__ as command_line  # most tests need none
+
+    def main(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = command_line.main([str(a) for a in arguments])
+        except SystemExit as stop:  # argparse's way
+            code = int(stop.code or 0)
+        return (code, *capsys.readouterr())
+
+    return main
+
+
 @pytest.fixture(scope="session")
 def torch() -> ModuleType:
     """PyTorch; skips where it is not installed."""

@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny_run import contents, trainer
+from tiny_run import Answer, contents, trainer
 
 import tensorgrad
-from gpt import __main__ as command_line
 from gpt import reporting, trained
 from gpt.generate import draw, generate
 from gpt.sampling import Sampling
 
-Answer = tuple[int, str, str]
 FLAGS = ("--tokens", "20", "--temperature", "2", "--top-k", "none", "--seed", "5")
 
 
@@ -33,18 +31,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(reporting, "draw", lambda *given: ([], []))
         trainer(out, steps=4).run()
     return out
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    def main(*arguments: str) -> Answer:
-        try:
-            code = command_line.main(arguments)
-        except SystemExit as stop:  # argparse's way
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return main
 
 
 @pytest.fixture

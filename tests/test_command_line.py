@@ -21,7 +21,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import requests
-from tiny_run import TEXT, TINY, contents, flags, metrics, trainer
+from tiny_run import TEXT, TINY, Answer, contents, flags, metrics, trainer
 
 import tensorgrad
 from gpt import __main__ as command_line
@@ -32,8 +32,6 @@ from gpt.model import GPT
 from gpt.presets import PRESETS, RunConfig
 from gpt.train import Trainer
 
-Answer = tuple[int, str, str]
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -43,20 +41,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(curves, "save_curves", lambda folder, title: [])
     monkeypatch.setattr(reporting, "draw_block", lambda config, path: path)
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """``call("train", "--steps", "2")``: the exit code, the output, the complaints."""
-
-    def main(*arguments: str) -> Answer:
-        try:
-            code = command_line.main(arguments)
-        except SystemExit as stop:  # argparse's way
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return main
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import TEXT, contents, trainer
+from tiny_run import TEXT, Answer, contents, trainer
 
 import tensorgrad
-from gpt import __main__ as command_line
 from gpt import corpus, reporting, tokenizer, trained
 from gpt.commands import eval as command
 from gpt.config import GPTConfig
@@ -179,8 +179,6 @@ def test_what_cannot_be_evaluated(model: GPT) -> None:
 
 # -------------------------------------------------------------------------------- the command line
 
-Answer = tuple[int, str, str]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def no_pictures() -> Iterator[None]:
@@ -198,15 +196,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, no_pictures: None) -> Pat
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    def main(*arguments: str) -> Answer:
-        try:
-            code = command_line.main(["eval", *arguments])
-        except SystemExit as stop:  # argparse's way
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return main
+def call(call: Callable[..., Answer]) -> Callable[..., Answer]:
+    """The command ``eval``."""
+    return partial(call, "eval")
 
 
 def numbers(answer: Answer) -> list[float]:

@@ -10,17 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_run import TEXT, metrics, trainer
+from tiny_run import TEXT, Answer, metrics, trainer
 
 import tensorgrad
-from gpt import __main__ as command_line
 from gpt import canvas, data, figures
 from gpt.config import GPTConfig
 from gpt.figures import embeddings, gradients, histograms, inside, labels, landscape
@@ -528,15 +528,9 @@ NAMES = ["attention", "positions", "neighbours", "map", "lens", "gradients", "we
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    def main(*arguments: Any) -> tuple[int, str, str]:
-        try:
-            code = command_line.main(["figures", *map(str, arguments)])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return main
+def call(call: Callable[..., Answer]) -> Callable[..., Answer]:
+    """The command ``figures``."""
+    return partial(call, "figures")
 
 
 @pytest.fixture

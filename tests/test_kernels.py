@@ -211,6 +211,21 @@ def test_attention_of_heads_cut_from_one_array(
         agree(attention, arrays, rtol, 10 * atol)  # sums of up to 100 products
 
 
+@pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
+def test_which_attention_is_one_loop() -> None:
+    """Without masks and dropout, of several queries: else the checks above compare nothing."""
+    from tensorgrad.backend.kernels.attention_loops import takes
+
+    q = np.ones((2, 3, 8, 4), "float32")
+    assert takes(q, q, q, None, None)
+    assert takes(q[0], q[0], q[0], None, None)
+    assert not takes(q, q, q, np.ones((8, 8), bool), None)
+    assert not takes(q, q, q, None, np.ones((2, 3, 8, 8), "float32"))
+    assert not takes(q[:, :, :7], q, q, None, None)
+    assert not takes(q, q[:, :1], q[:, :1], None, None)
+    assert not takes(q, q[:, :, :0], q[:, :, :0], None, None)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("kind", ["large", "zeros", "denormal"])
 def test_attention_to_extremes(backend: str, kind: str, dtype: str) -> None:

@@ -13,14 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tiny_run import TEXT, contents, flags
+from tiny_run import TEXT, Answer, contents, flags
 
-from gpt import __main__ as command_line
 from gpt import corpus, tokenizer
 from gpt.commands.tokenizer import named
 from gpt.train import Trainer
-
-Answer = tuple[int, str, str]
 
 
 @pytest.fixture(autouse=True)
@@ -37,18 +34,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr("tiktoken.load.read_file", lambda path: b"")
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    def main(*arguments: str) -> Answer:
-        try:
-            code = command_line.main(arguments)
-        except SystemExit as stop:  # argparse's way
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return main
 
 
 BAD = {

@@ -13,6 +13,8 @@ from gpt.folder import BEST, CHECKPOINT, METRICS
 from gpt.presets import RunConfig
 from gpt.train import Trainer
 
+Answer = tuple[int, str, str]  # of a command: the exit code, the output, the complaints
+
 TEXT = "".join(f"{n} times {n} is {n * n};\n" for n in range(150))
 
 # Dropout, clipping, a warm-up and evaluations at steps that are not those of the checkpoints.

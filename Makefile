@@ -75,8 +75,8 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.viz: $(VENV)/.python pyproject.toml
-	@echo "installing tensorgrad-gpt[viz,fast] into $(VENV)"
-	@$(PIP) install --editable '.[viz,fast]'
+	@echo "installing tensorgrad-gpt[viz,fast,mpi] into $(VENV)"
+	@$(PIP) install --editable '.[viz,fast,mpi]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml

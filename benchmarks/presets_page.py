@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from statistics import median
 from typing import Any
 
 from gpt.commands.flags import presets_as_flags
@@ -83,7 +82,7 @@ def _section(e: Expectation) -> str:
         f"{math.exp(e.val_loss.mean):,.2f} |",
         f"| validation loss, random batches | {_shown(last['val_loss'])} |",
         f"| training loss, random batches | {_shown(last['train_loss'])} |",
-        f"| time of the steps | {_time(e.seconds)} |",
+        f"| time of the steps | {_time(e)} |",
         f"| memory of the process | {max(e.resident) / 2**20:,.0f} MiB at most |",
         f"| memory of a batch | {e.memory / 2**20:,.1f} MiB |",
         "",
@@ -105,8 +104,9 @@ def _shown(band: Band) -> str:
     return f"{band.mean:.3f} ± {band.width:.3f}"
 
 
-def _time(seconds: list[float]) -> str:
-    return f"{median(seconds):,.0f} s (from {min(seconds):,.0f} to {max(seconds):,.0f})"
+def _time(e: Expectation) -> str:
+    seconds, seed = min(zip(e.seconds, e.seeds))
+    return f"{seconds:,.0f} s (seed {seed}; up to {max(e.seconds):,.0f} beside other work)"
 
 
 def picture(e: Expectation, runs: list[list[dict[str, Any]]]) -> bytes:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from .commands import COMMANDS
-from .launcher import end, start, workers_wanted
+from .launcher import end, start
 
 EPILOG = """\
 an evening with it:
@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         given = vars(parser_for(argv).parse_args(argv))
-        if workers := workers_wanted(given):
+        name = given.pop("command")
+        command = _command(name)
+        if name == "train" and (workers := command.workers_wanted(given)):
             return start(workers, argv)
-        return _command(given.pop("command")).run(given)
+        return command.run(given)
     except BrokenPipeError:
         return 141
     except KeyboardInterrupt:

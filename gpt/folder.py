@@ -51,6 +51,13 @@ def read_sessions(out: Path) -> list[dict[str, Any]]:
     return sessions if isinstance(sessions, list) else []
 
 
+def workers_before(out: Path) -> int:
+    """How many processes the run was last trained by; 1 if it does not tell."""
+    sessions = read_sessions(out)
+    count = sessions[-1].get("workers") if sessions and isinstance(sessions[-1], dict) else None
+    return count if isinstance(count, int) and count > 0 else 1
+
+
 def create(
     out: Path, coder: tokenizer.Tokenizer, record: dict[str, Any], lock: Lock
 ) -> Path | None:

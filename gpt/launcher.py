@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 FIRST_SPEAKS = 2.0  # seconds in which the first worker may say what is wrong with all
 
@@ -21,31 +20,10 @@ _CHATTER = ("====", "=   ", "YOUR APPLICATION TERMINATED", "This typically refer
 _OUR_CODES = (0, 1, 2, 3, 130, 141, 143)
 
 
-def workers_wanted(given: dict[str, Any]) -> int:
-    """How many processes are to be started: 0 if they are there already, or one is enough.
-
-    Raises:
-        ValueError: mpiexec has started another number.
-    """
-    wanted = given.pop("workers", None)
-    if wanted is None:
-        return 0
-    if wanted < 1:
-        raise ValueError(f"workers must be at least 1, not {wanted}")
-    from tensorgrad import distributed
-
-    there = distributed.launch_size()
-    if there == 1:
-        return wanted if wanted > 1 else 0
-    if there != wanted:
-        raise ValueError(
-            f"mpiexec has started {there} workers, and --workers says {wanted}: leave it out"
-        )
-    return 0
-
-
 def start(workers: int, argv: Sequence[str]) -> int:
     """Run the command line ``argv`` in several processes; returns the exit code.
+
+    They share the cores, or the threads that ``OMP_NUM_THREADS`` allows.
 
     Raises:
         RuntimeError: there is no MPI.
@@ -53,9 +31,10 @@ def start(workers: int, argv: Sequence[str]) -> int:
     script = Path(sys.argv[0])
     program = [str(script), *argv[1:]] if script.name == "train_gpt.py" else ["-m", "gpt", *argv]
     process = subprocess.Popen(
-        [_mpiexec(), "-n", str(workers), sys.executable, *program],
+        [mpiexec(), "-n", str(workers), sys.executable, *program],
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         start_new_session=True,  # Ctrl-C arrives here, and is handed on once
+        env={**os.environ, **share(workers), **_terminal()},
     )  # fmt: skip
     before = {
         number: signal.signal(number, lambda n, frame: process.send_signal(n))
@@ -83,7 +62,24 @@ def start(workers: int, argv: Sequence[str]) -> int:
     return 128 + killed
 
 
-def _mpiexec() -> str:
+def share(workers: int) -> dict[str, str]:
+    """What says to so many workers how many threads each of them has."""
+    import tensorgrad
+
+    return {"OMP_NUM_THREADS": str(max(1, tensorgrad.get_num_threads() // workers))}
+
+
+def _terminal() -> dict[str, str]:
+    """What workers, who write through mpiexec, have to know of the terminal, if there is one."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return {}
+    from .reporting import COLUMNS
+
+    return {COLUMNS: str(shutil.get_terminal_size().columns)}
+
+
+def mpiexec() -> str:
+    """The program that starts workers; RuntimeError if it is not there."""
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None or find_spec("mpi4py") is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ from .model import GPT, Block
 
 if TYPE_CHECKING:
     from .train import Trainer
+
+COLUMNS = "TENSORGRAD_COLUMNS"  # says to workers that somebody looks, and how wide his terminal is
 
 
 class Report(Callback):
@@ -116,11 +120,13 @@ def progress(done: int, total: int) -> Any:
     """A progress bar, shown on terminals only."""
     from tqdm import tqdm
 
+    where: dict[str, Any] = {"disable": None, "dynamic_ncols": True}
+    if columns := os.environ.get(COLUMNS):  # in the stream of the lines, which keeps the order
+        where = {"disable": False, "ncols": int(columns), "file": sys.stdout}
     return tqdm(
         initial=done,
         total=total,
-        disable=None,
-        dynamic_ncols=True,
+        **where,
         leave=False,
         desc="starting",
         bar_format="{percentage:3.0f}% |{bar:30}| {n:,}/{total:,} steps, {remaining} left, {desc}",

@@ -163,7 +163,10 @@ class Trainer:
         record = {
             "run": config.to_json(),
             "model": self.model_config.to_json(),
-            "sessions": [*sessions, {"step": self.step, **label(config.seed)}],
+            "sessions": [
+                *sessions,
+                {"step": self.step, "workers": self.workers.size, **label(config.seed)},
+            ],
         }
         if resume:
             self.metrics = folder.reopen(out, record, self.step)

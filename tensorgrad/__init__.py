@@ -63,6 +63,7 @@ from .devices import (
     contiguous_format,
     cuda,
     device,
+    get_num_threads,
     layout,
     memory_format,
     preserve_format,

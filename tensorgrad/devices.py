@@ -9,7 +9,18 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from .backend import threads
+
 _TYPES = ("cpu", "cuda", "mps", "xpu", "meta")  # what PyTorch code may name
+
+
+def get_num_threads() -> int:
+    """How many threads matrix products and long loops have.
+
+    ``OMP_NUM_THREADS``, or the number of cores that this process may use; of several processes on
+    one machine, each has its share. It is looked at once, while tensorgrad is imported.
+    """
+    return threads.COUNT
 
 
 class device:

@@ -16,7 +16,7 @@ import pytest
 
 import tensorgrad
 from tensorgrad import fused
-from tensorgrad.backend import kernels, threads
+from tensorgrad.backend import kernels, launch, threads
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_numba = pytest.mark.skipif(
@@ -136,10 +136,10 @@ def test_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for text, count in (("3", 3), ("2,1", 2), (" 4 ", 4)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert threads.thread_count() == count
+        assert launch.threads() == count
     for text in ("", "0", "-1", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert threads.thread_count() >= 1
+        assert launch.threads() >= 1
 
 
 @pytest.fixture

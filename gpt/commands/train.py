@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import expectations, train
+from tensorgrad import distributed
+
+from .. import expectations, folder, train, trial
 from .flags import add_choices, add_starting_points, chosen, presets_as_flags
 
 
@@ -39,9 +41,48 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, metavar="N", default=argparse.SUPPRESS, help="processes that share "
-        "every batch, by MPI; what they learn is what one would, but for rounding [1]"
+        "every batch, by MPI; what they learn is what one would, but for rounding [before a "
+        "long training, some steps are tried to see how many are fastest]"
     )  # fmt: skip
     add_choices(parser)
+
+
+def workers_wanted(given: dict[str, Any]) -> int:
+    """How many processes are to be started: 0 if they are there already, or one is enough.
+
+    Where nobody has said it, a few steps tell how many a long training should have, and a run that
+    is resumed has as many as before.
+
+    Raises:
+        ValueError: mpiexec has started another number; or a choice of the training is wrong.
+    """
+    wanted = given.pop("workers", None)
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"workers must be at least 1, not {wanted}")
+    there = distributed.launch_size()
+    if wanted is None:
+        return _fitting(given) if there == 1 else 0
+    if there == 1:
+        return wanted if wanted > 1 else 0
+    if there != wanted:
+        raise ValueError(
+            f"mpiexec has started {there} workers, and --workers says {wanted}: leave it out"
+        )
+    return 0
+
+
+def _fitting(given: dict[str, Any]) -> int:
+    """As many as are fastest; of a run that is resumed, as many as before: the same numbers."""
+    config, out, _ = begun(dict(given))
+    workers = folder.workers_before(out) if given["resume"] else trial.fitting(config)
+    return workers if workers > 1 else 0
+
+
+def begun(given: dict[str, Any]) -> tuple[train.RunConfig, Path, str | None]:
+    """The config and the folder of a run, and the preset that was named, of all flags."""
+    out, resume, _ = given.pop("out"), given.pop("resume"), given.pop("check")
+    preset, given = chosen(given)
+    return *train.choose(preset, given, out, resume), preset
 
 
 def run(given: dict[str, Any]) -> int:
@@ -49,9 +90,8 @@ def run(given: dict[str, Any]) -> int:
 
     0: done. 1: done, and not as expected (``--check``). 128 and the number of a signal: stopped.
     """
-    out, resume, check = given.pop("out"), given.pop("resume"), given.pop("check")
-    preset, given = chosen(given)
-    config, out = train.choose(preset, given, out, resume)
+    resume, check = given["resume"], given["check"]
+    config, out, preset = begun(given)
     expected = None
     notes: list[str] = []
     if check:

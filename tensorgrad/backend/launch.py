@@ -42,6 +42,14 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def threads() -> int:
+    """``OMP_NUM_THREADS``, or else the number of cores that this process may use."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    return cores()
+
+
 def share_cores() -> None:
     """Of several processes, each gets as many threads as there are cores for it.
 

@@ -20,19 +20,9 @@ from . import launch
 
 ALONE = 1 << 18  # elements up to which a loop is not spread
 PIECES = 3  # for each thread
+COUNT = launch.threads()  # as NumPy does, once
 
 _pool: ThreadPoolExecutor | None = None
-
-
-def thread_count() -> int:
-    """``OMP_NUM_THREADS``, or else the number of cores that this process may use."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if chosen.isdecimal() and int(chosen) > 0:
-        return int(chosen)
-    return launch.cores()
-
-
-COUNT = thread_count()  # as NumPy does, once
 
 
 def spread(loop: Callable, arrays: Sequence[Any], *rest: Any, work: int | None = None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from gpt.config import GPTConfig
 
 if sys.argv[1:2] == ["ours"]:
-    import tensorgrad  # noqa: F401 (before NumPy, whose threads it tells how to wait)
+    import tensorgrad  # noqa: F401 (before NumPy, as gpt does)
 
 import numpy as np
 

@@ -32,7 +32,7 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'gpt' has no attribute {name!r}")
-    import_module("tensorgrad")  # before NumPy, whose threads it tells how many and how to wait
+    import_module("tensorgrad")  # before NumPy, which it tells how many threads there are
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 

@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _command(name: str) -> Any:
     """The module of a command."""
-    import_module("tensorgrad")  # before NumPy, whose threads it tells how many and how to wait
+    import_module("tensorgrad")  # before NumPy, which it tells how many threads there are
     return import_module(f"gpt.commands.{name}")
 
 

@@ -97,6 +97,7 @@ HOMES = {
     "numpy": ("tensorgrad.backend", "gpt", "examples"),
     "numba": ("tensorgrad.backend",),
     "mpi4py": ("tensorgrad.distributed",),
+    "threadpoolctl": ("tensorgrad.backend.products",),
     "graphviz": ("tensorgrad.graph",),
     "pygraphviz": ("tensorgrad.graph",),
     "tiktoken": ("gpt",),

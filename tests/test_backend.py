@@ -143,14 +143,11 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three threads, which share loops of any length."""
     monkeypatch.setattr(threads, "COUNT", 3)
     monkeypatch.setattr(threads, "ALONE", 0)
-    monkeypatch.setattr(threads, "_pool", None)
-    yield
-    if threads._pool:
-        threads._pool.shutdown()
+    monkeypatch.setattr(threads, "_inbox", None)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 8, 9, 10, 1000])
@@ -171,7 +168,7 @@ def test_spread_waits_for_nobody_who_has_not_started(three_threads: None) -> Non
     """The others are busy elsewhere: the caller does it all."""
     release = threading.Event()
     for _ in range(2):
-        threads._helpers().submit(release.wait)
+        threads._helpers().put((lambda wait: wait(), release.wait))
     x = np.zeros((50, 2))
 
     def loop(x: Any) -> None:

@@ -1,8 +1,8 @@
 """What mpiexec says of this process: one of how many, and how many of them share this machine.
 
 It says so in the environment, which is read here without loading MPI. Importing this gives every
-process its share of the cores, and tells its threads how to wait. NumPy looks at both only once,
-while it is loaded: whoever imports NumPy first has chosen for himself.
+process its share of the cores. NumPy looks at it only once, while it is loaded: whoever imports
+NumPy first has chosen for himself.
 """
 
 from __future__ import annotations
@@ -61,14 +61,4 @@ def share_cores() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // here)))
 
 
-def spin_briefly() -> None:
-    """OpenBLAS's threads go on spinning after a product for 2^22 cycles, a millisecond or two.
-
-    By default it is 2^26. A thread that spins takes half a core from whoever shares it, our own
-    loops among them; one that sleeps takes some microseconds to wake up.
-    """
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "22")
-
-
 share_cores()
-spin_briefly()

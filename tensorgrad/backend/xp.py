@@ -90,7 +90,6 @@ from numpy import (
     logical_and,
     logical_not,
     logical_or,
-    matmul,
     max,
     maximum,
     mean,
@@ -147,6 +146,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 
 from . import linalg
 from .patches import add_patches, pad, patches
+from .products import matmul
 from .scan import cumargmax, cumprod, cumsum, logcumsumexp
 from .scatter import (
     Scattered,

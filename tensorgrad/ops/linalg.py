@@ -32,7 +32,7 @@ def _products(source):
 def matmul(xp, a, b):
     """The matrix product over the last two axes, the others broadcast; vectors as in NumPy."""
     _multipliable("matmul", a, b)
-    return a @ b
+    return xp.matmul(a, b)
 
 
 def _multipliable(name, a, b):
@@ -55,7 +55,7 @@ def _left(xp, g, b, a_shape):
         return g * b if len(a_shape) == 1 else xp.expand_dims(g, axis=-1) * b
     if len(a_shape) == 1:  # [k] @ [.., k, m] → [.., m]
         return xp.squeeze(b @ xp.expand_dims(g, axis=-1), axis=-1)
-    return g @ _transposed(xp, b)
+    return xp.matmul(g, _transposed(xp, b))
 
 
 def _right(xp, g, a, b_shape):
@@ -66,7 +66,7 @@ def _right(xp, g, a, b_shape):
     if len(b_shape) == 2 and len(a.shape) > 2:  # one product, not a batch of them to sum up
         rows = prod(a.shape[:-1])  # not -1, which is ambiguous where another size is 0
         a, g = xp.reshape(a, (rows, a.shape[-1])), xp.reshape(g, (rows, g.shape[-1]))
-    return _transposed(xp, a) @ g
+    return xp.matmul(_transposed(xp, a), g)
 
 
 matmul.vjp(_left, _right)

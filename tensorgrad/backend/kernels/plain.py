@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..products import matmul
 from ..special import erf
 from .kernel import Kernel
 
@@ -36,7 +37,7 @@ def _linear(x, weight, bias):
         raise RuntimeError(
             f"linear: the dtypes must be equal, got {x.dtype} and {weight.dtype}; .to() casts"
         )
-    y = x.reshape(-1, x.shape[-1]) @ weight.T
+    y = matmul(x.reshape(-1, x.shape[-1]), weight.T)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0]), ()
@@ -46,8 +47,8 @@ def _linear_vjp(g, inputs, saved, needs):
     x, weight, _ = inputs
     g = g.reshape(-1, g.shape[-1])
     return (
-        (g @ weight).reshape(x.shape) if needs[0] else None,
-        g.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None,
+        matmul(g, weight).reshape(x.shape) if needs[0] else None,
+        matmul(g.T, x.reshape(-1, x.shape[-1])) if needs[1] else None,
         _column_sums(g) if needs[2] else None,
     )
 

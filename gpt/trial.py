@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import tensorgrad
 from tensorgrad import distributed
@@ -48,6 +49,8 @@ def fitting(
             where that number does not work; by default :func:`measured`.
     """
     most = min(tensorgrad.get_num_threads(), config.batch)
+    if config.data is not None and not Path(config.data).exists():
+        return 1  # the training will say so
     if most < 2 or config.steps * likely_seconds(config, vocab := likely_vocabulary(config)) < LONG:
         return 1
     try:

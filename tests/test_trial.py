@@ -76,6 +76,11 @@ def test_short_trainings_try_nothing() -> None:
     assert (workers, tried) == (1, [1]), "it was quicker than expected"
 
 
+def test_a_text_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
+    config = dataclasses.replace(LONG, data=str(tmp_path / "nowhere"))
+    assert chosen(config, {}) == (1, [], [])
+
+
 def test_one_thread_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorgrad, "get_num_threads", lambda: 1)
     assert chosen(LONG, {}) == (1, [], [])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -89,3 +91,62 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
 def torch() -> ModuleType:
     """PyTorch; skips where it is not installed."""
     return pytest.importorskip("torch", reason=NO_TORCH)
+
+
+@pytest.fixture(params=["tensorgrad", pytest.param("torch", marks=pytest.mark.torch)])
+def lib(request: pytest.FixtureRequest) -> ModuleType:
+    """tensorgrad, and PyTorch where it is installed: a test of both cannot be wrong about it."""
+    return importlib.import_module(request.param)
+
+
+# ----------------------------------------------------------------------------------- tiny trainings
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without their pictures, which take longer than all the rest."""
+    from gpt import reporting
+
+    monkeypatch.setattr(reporting, "draw", lambda *given: ([], []))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None) -> Path:
+    """The current folder: empty but for a text."""
+    from tiny_run import TEXT
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ``TINY`` that nobody interrupts, with all its pictures; nobody may change it."""
+    from tiny_run import trainer
+
+    out = tmp_path_factory.mktemp("straight") / "run"
+    lines: list[str] = []
+    assert trainer(out, say=lines.append).run()
+    (out.parent / "said").write_text("\n".join(lines))
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 steps, without pictures; nobody may change it."""
+    from tiny_run import trainer
+
+    from gpt import reporting
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "draw", lambda *given: ([], []))
+        trainer(out, steps=4).run()
+    return out
+
+
+@pytest.fixture
+def run(finished: Path, here: Path) -> Path:
+    """A copy of it as ``run`` in the current folder."""
+    return shutil.copytree(finished, here / "run")

@@ -13,36 +13,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny_run import Answer, contents, trainer
+from tiny_run import Answer, assert_refused
 
 import tensorgrad
-from gpt import reporting, trained
+from gpt import trained
 from gpt.generate import draw, generate
 from gpt.sampling import Sampling
 
 FLAGS = ("--tokens", "20", "--temperature", "2", "--top-k", "none", "--seed", "5")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 4 steps: 18 characters, a context of 8."""
-    out = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "draw", lambda *given: ([], []))
-        trainer(out, steps=4).run()
-    return out
-
-
 @pytest.fixture
 def piped(
-    run: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+    finished: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Answer]:
     """``piped("one\\ntwo\\n", "--seed", "3")``: a chat whose lines come from a pipe."""
 
     def chat(lines: str | bytes, *flags: str) -> Answer:
         content = lines.encode() if isinstance(lines, str) else lines
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
-        return call("chat", str(run), *flags)
+        return call("chat", str(finished), *flags)
 
     return chat
 
@@ -68,22 +58,22 @@ def turns(run: Path, *lines: str, context: int = 8) -> str:
 
 
 def test_the_first_turn_is_a_sample(
-    run: Path, piped: Callable[..., Answer], call: Callable[..., Answer]
+    finished: Path, piped: Callable[..., Answer], call: Callable[..., Answer]
 ) -> None:
     code, out, err = piped("3 times", *FLAGS)
     assert (code, err) == (0, "")
-    assert out == call("sample", str(run), "--prompt", "3 times", *FLAGS)[1]
+    assert out == call("sample", str(finished), "--prompt", "3 times", *FLAGS)[1]
     code, out, err = piped("\n", *FLAGS)
     assert (code, err) == (0, "")
-    assert out == call("sample", str(run), *FLAGS)[1]  # from the run's own prompt
+    assert out == call("sample", str(finished), *FLAGS)[1]  # from the run's own prompt
     assert piped("", *FLAGS) == (0, "", "")
 
 
-def test_turns_go_on(run: Path, piped: Callable[..., Answer]) -> None:
+def test_turns_go_on(finished: Path, piped: Callable[..., Answer]) -> None:
     """The text so far is the context; an empty line adds nothing to it."""
     code, out, err = piped("3 times\n\n1\n2 is\n", *FLAGS)
     assert code == 0
-    assert out == turns(run, "3 times", "", "1", "2 is")
+    assert out == turns(finished, "3 times", "", "1", "2 is")
     assert re.fullmatch(r"\(the text is longer than the model's context: .* 8 tokens .*\)\n", err)
 
 
@@ -95,14 +85,14 @@ def test_a_full_context_is_told_once(piped: Callable[..., Answer]) -> None:
     assert piped("3 times 3\n", *FLAGS)[2].count("the last 8 tokens") == 1
 
 
-def test_commands(run: Path, piped: Callable[..., Answer]) -> None:
+def test_commands(finished: Path, piped: Callable[..., Answer]) -> None:
     """They change the turns that follow, and their answers are no part of the text."""
     code, out, err = piped(
         "/temperature 2\n/top-k none\n/tokens 20\n3 times\n/reset\n/tokens\n/min-p none\n1\n",
         "--seed", "5",
     )  # fmt: skip
     assert code == 0
-    first = turns(run, "3 times")
+    first = turns(finished, "3 times")
     assert out.startswith(first + "1")
     assert len(out) == len(first) + 1 + 20 + 1
     said = ["(temperature 2.0)", "(top-k none)", "(tokens 20)", "(a new text)", "(tokens 20)",
@@ -119,15 +109,15 @@ def test_commands(run: Path, piped: Callable[..., Answer]) -> None:
     assert max(map(len, before.splitlines())) <= 100
 
 
-def test_a_new_text(run: Path, piped: Callable[..., Answer]) -> None:
+def test_a_new_text(finished: Path, piped: Callable[..., Answer]) -> None:
     """Nothing of the old one is left in it."""
     assert piped("3 times\n/reset\n1\n", *FLAGS, "--temperature", "0")[1].endswith(
         piped("1\n", *FLAGS, "--temperature", "0")[1]
     )
 
 
-def test_temperature_0(run: Path, piped: Callable[..., Answer]) -> None:
-    model = trained.load(run)
+def test_temperature_0(finished: Path, piped: Callable[..., Answer]) -> None:
+    model = trained.load(finished)
     prompt = model.tokenizer.encode("3 times")
     new = generate(model.model, prompt, 6, 0)
     assert piped("/temperature 0\n3 times\n", "--tokens", "6")[1] == (
@@ -135,7 +125,7 @@ def test_temperature_0(run: Path, piped: Callable[..., Answer]) -> None:
     )
 
 
-def test_stop_strings(run: Path, piped: Callable[..., Answer]) -> None:
+def test_stop_strings(finished: Path, piped: Callable[..., Answer]) -> None:
     whole = piped("3 times", *FLAGS)[1]
     assert piped("3 times", *FLAGS, "--stop", whole[12:14])[1] == whole[:12] + "\n"
 
@@ -146,7 +136,7 @@ def test_a_slash_of_the_text(piped: Callable[..., Answer]) -> None:
     assert "the character '/' (U+002F) is not among" in err
 
 
-def test_probabilities(run: Path, piped: Callable[..., Answer]) -> None:
+def test_probabilities(finished: Path, piped: Callable[..., Answer]) -> None:
     whole = piped("3 times", *FLAGS)[1]
     first, *lines = piped("3 times", *FLAGS, "--show-probs")[1].splitlines()
     assert first == "prompt '3 times'"
@@ -191,15 +181,11 @@ BAD_FLAGS = {
 
 @pytest.mark.parametrize(("line", "complaint"), BAD_FLAGS.values(), ids=BAD_FLAGS)
 def test_bad_flags(
-    line: str, complaint: str, run: Path, call: Callable[..., Answer],
+    line: str, complaint: str, finished: Path, call: Callable[..., Answer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.chdir(run.parent)
-    before = contents(run)
-    code, out, err = call(*line.split())
-    assert (code, out) == (2, "")
-    assert re.fullmatch(rf"error: [^\n]*{complaint}[^\n]*\n", err), err
-    assert contents(run) == before
+    monkeypatch.chdir(finished.parent)
+    assert_refused(call, line.split(), complaint, finished)
 
 
 # --------------------------------------------------------------------------------- at a terminal
@@ -207,7 +193,7 @@ def test_bad_flags(
 
 @pytest.fixture
 def typed(
-    run: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+    finished: Path, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Answer]:
     """``typed(["3", EOFError], ...)``: a chat at a terminal, and what is typed or happens there."""
 
@@ -225,18 +211,18 @@ def typed(
         monkeypatch.setattr(sys, "stdin", io.StringIO())
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setitem(sys.modules, "readline", None)  # it is not everywhere
-        return call("chat", str(run), *flags)
+        return call("chat", str(finished), *flags)
 
     return chat
 
 
-def test_at_a_terminal(run: Path, typed: Callable[..., Answer]) -> None:
+def test_at_a_terminal(finished: Path, typed: Callable[..., Answer]) -> None:
     """Only what the model adds is shown; complaints and Ctrl-C end nothing but their turn."""
     code, out, err = typed(["3 times", "é", "/foo", KeyboardInterrupt, "", "/help"], *FLAGS)
     assert (code, err) == (0, "")
     assert "checkpoint.safetensors: 3,728 parameters, 4 steps\n" in out
     assert "was not trained to answer" in out
-    first, second = (turns(run, "3 times", "")[n:] for n in (7, 28))
+    first, second = (turns(finished, "3 times", "")[n:] for n in (7, 28))
     text = out[out.index("the program.\n") + 13 :]
     assert text.startswith(first[:21] + "(the character 'é' (U+00E9) is not among")
     assert "(there is no command /foo: " in text
@@ -246,7 +232,7 @@ def test_at_a_terminal(run: Path, typed: Callable[..., Answer]) -> None:
 
 
 def test_ctrl_c_keeps_what_was_written(
-    run: Path, typed: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+    finished: Path, typed: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next turn goes on from there."""
     drawn: list[int] = []
@@ -261,7 +247,7 @@ def test_ctrl_c_keeps_what_was_written(
 
     monkeypatch.setattr(Sampling, "draw", interrupted)
     code, out, _ = typed(["3 times", ""], *FLAGS)
-    text = turns_without_break(run)
+    text = turns_without_break(finished)
     first, second = out[out.index("the program.\n") + 13 :].split("\n(stopped)\n")
     assert code == 0
     assert text.startswith(first)
@@ -277,11 +263,11 @@ def turns_without_break(run: Path) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
-def test_a_real_terminal(root: Path, run: Path) -> None:
+def test_a_real_terminal(root: Path, finished: Path) -> None:
     """Text is there while it is written, Ctrl-C stops it, Ctrl-D ends the program."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gpt", "chat", str(run), "--tokens", "1000000"], stdin=theirs,
+        [sys.executable, "-m", "gpt", "chat", str(finished), "--tokens", "1000000"], stdin=theirs,
         stdout=theirs, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "error"},
         # Whoever runs the tests in the background may have them, and their children, ignore it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import OrderedDict
 from types import ModuleType
 from typing import Any
@@ -12,11 +11,6 @@ import pytest
 import nn
 import tensorgrad
 import tensorgrad.nn
-
-
-@pytest.fixture(params=["tensorgrad", pytest.param("torch", marks=pytest.mark.torch)])
-def lib(request: pytest.FixtureRequest) -> ModuleType:
-    return importlib.import_module(request.param)
 
 
 def names(module: Any) -> list[str]:

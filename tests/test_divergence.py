@@ -15,7 +15,7 @@ import pytest
 from tiny_run import TIMES, TINY, assert_same_run, metrics, state, trainer
 
 import tensorgrad
-from gpt import checkpoint, reporting
+from gpt import checkpoint
 from gpt.costs import peak_memory
 from gpt.divergence import Diverged
 from gpt.folder import BEST, CHECKPOINT, PREVIOUS
@@ -23,11 +23,7 @@ from gpt.model import GPT
 from gpt.stopping import Patience, Spikes
 from gpt.train import Trainer
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run ends without pictures, which take longer than the rest."""
-    monkeypatch.setattr(reporting, "draw", lambda *args: ([], []))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def diverged(run: Trainer) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import TEXT, Answer, contents, trainer
+from tiny_run import TEXT, Answer, assert_refused, trainer
 
 import tensorgrad
-from gpt import corpus, reporting, tokenizer, trained
+from gpt import corpus, tokenizer, trained
 from gpt.commands import eval as command
 from gpt.config import GPTConfig
 from gpt.evaluation import STRETCHES, evaluate, token_losses
@@ -22,6 +22,8 @@ from gpt.folder import BEST, CHECKPOINT, PREVIOUS
 from gpt.model import GPT
 from gpt.shards import Tokens
 from gpt.tokenizer import BPETokenizer, CharTokenizer
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 CONTEXT = 6
 
@@ -180,21 +182,6 @@ def test_what_cannot_be_evaluated(model: GPT) -> None:
 # -------------------------------------------------------------------------------- the command line
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures() -> Iterator[None]:
-    """Runs end without them: they take longer than all the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "draw", lambda *given: ([], []))
-        yield
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, no_pictures: None) -> Path:
-    out = tmp_path_factory.mktemp("finished") / "run"
-    trainer(out, steps=4).run()
-    return out
-
-
 @pytest.fixture
 def call(call: Callable[..., Answer]) -> Callable[..., Answer]:
     """The command ``eval``."""
@@ -308,11 +295,7 @@ def test_bad_input(
                           "e.txt": "é".encode(), "one.txt": b"1",
                           "x.safetensors": b"x"}.items():  # fmt: skip
         (tmp_path / name).write_bytes(content)
-    before = contents(finished)
-    code, out, err = call(*line.split())
-    assert (code, out) == (2, "")
-    assert re.fullmatch(rf"error: [^\n]*{complaint}[^\n]*\n", err), err
-    assert contents(finished) == before
+    assert_refused(call, line.split(), complaint, finished)
 
 
 def test_a_token_that_the_model_has_not(tmp_path: Path, call: Callable[..., Answer]) -> None:

@@ -8,7 +8,6 @@ no expectation can be wrong about torch.
 from __future__ import annotations
 
 import copy
-import importlib
 from types import ModuleType
 from typing import Any
 
@@ -18,11 +17,6 @@ import pytest
 import nn
 import tensorgrad
 import tensorgrad.nn
-
-
-@pytest.fixture(params=["tensorgrad", pytest.param("torch", marks=pytest.mark.torch)])
-def lib(request: pytest.FixtureRequest) -> ModuleType:
-    return importlib.import_module(request.param)
 
 
 def names(pairs: Any) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tiny_run import TEXT, Answer, contents, flags
+from tiny_run import TEXT, Answer, assert_refused, flags, words
 
 from gpt import corpus, tokenizer
 from gpt.commands.tokenizer import named
@@ -106,12 +105,7 @@ BAD = {
 
 @pytest.mark.parametrize(("line", "complaint"), BAD.values(), ids=BAD)
 def test_bad_input(line: str, complaint: str, here: Path, call: Callable[..., Answer]) -> None:
-    before = contents(here)
-    code, out, err = call(*(word.strip("'") for word in line.split()))
-    assert (code, out) == (2, "")
-    assert re.fullmatch(rf"error: [^\n]*{complaint}[^\n]*\n", err), err
-    assert contents(here) == before
-    assert sorted(os.listdir(here / "folder")) == []
+    assert_refused(call, words(line), complaint, here)
 
 
 def test_prepare_and_train(

@@ -25,11 +25,7 @@ from gpt.lock import Busy, Lock
 from gpt.train import Trainer
 from tensorgrad import serialization
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run ends without pictures, which take longer than the rest."""
-    monkeypatch.setattr(reporting, "draw", lambda *args: ([], []))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,35 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file in a folder and below it."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def words(line: str) -> list[str]:
+    """A command line as its words; quotes are for an empty one."""
+    return [word.strip("'") for word in line.split()]
+
+
+def text_of(answer: Answer) -> str:
+    """What a command has written that had nothing to complain of."""
+    assert answer[::2] == (0, "")
+    return answer[1]
+
+
+def assert_one_line(answer: Answer, complaint: str, code: int = 2) -> None:
+    """A command has ended with this complaint, in words and not in numbers of the system's."""
+    assert answer[0] == code
+    assert re.fullmatch(rf"error: [^\n]*{complaint}[^\n]*\n", answer[2]), answer[2]
+    assert "Errno" not in answer[2]
+
+
+def assert_refused(
+    call: Callable[..., Answer], given: list[str], complaint: str, folder: Path
+) -> None:
+    """A complaint of one line, the exit code 2, no output, and the folder is as it was."""
+    before = sorted(folder.rglob("*")), contents(folder)
+    answer = call(*given)
+    assert_one_line(answer, complaint)
+    assert answer[1] == ""
+    assert (sorted(folder.rglob("*")), contents(folder)) == before
 
 
 TIMES = ("tokens_per_second", "seconds")

@@ -156,6 +156,7 @@ def run(given: dict[str, Any]) -> int:
         raise ValueError(f"points must be odd and at least 3, not {given['points']}")
     subject = _subject(given)
     out = given["out"] or subject.out / "figures"
+    new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -163,13 +164,17 @@ def run(given: dict[str, Any]) -> int:
             f"cannot write to the folder {out} ({error.strerror or error}): "
             "choose another with --out"
         ) from None
-    for kind in given["only"] or FIGURES:
-        for name, figure in FIGURES[kind](subject):
-            path = out / f"{name}.{given['format']}"
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Glyph")  # a token may be beyond the font
-                figure.savefig(path)
-            print(path, flush=True)
+    try:
+        for kind in given["only"] or FIGURES:
+            for name, figure in FIGURES[kind](subject):
+                path = out / f"{name}.{given['format']}"
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Glyph")  # a token may be beyond the font
+                    figure.savefig(path)
+                print(path, flush=True)
+    finally:
+        if new and not any(out.iterdir()):
+            out.rmdir()
     return 0
 
 

@@ -48,6 +48,11 @@ def draw(found: dict[str, Any]) -> Figure:
     return figure
 
 
+def main(measured: str, target: Path = TARGET) -> None:
+    """Draw what the file ``measured`` holds."""
+    draw(json.loads(Path(measured).read_text())).savefig(target, metadata={"Date": None})
+    print(f"wrote {target}")
+
+
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text())).savefig(TARGET, metadata={"Date": None})
-    print(f"wrote {TARGET}")
+    main(*sys.argv[1:2])

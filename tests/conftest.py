@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -33,6 +34,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests marked ``torch`` where there is no PyTorch, and do not import it to find out."""
     if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
         pytest.skip(NO_TORCH)
+
+
+def pytest_collection_finish() -> None:
+    """What has been collected stays to the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# Numba's kernels do not know of other processes, and loading them takes longer than the tests.
+PLAIN = {"TENSORGRAD_BACKEND": "numpy"}
 LIMIT = 120  # seconds; nothing takes more than a few, unless it hangs or the machine is busy
 
 
@@ -30,5 +33,6 @@ def run(workers: int, *command: str, **options: Any) -> subprocess.CompletedProc
     """Start ``python *command`` in several processes, and wait for their end."""
     return subprocess.run(
         [mpiexec(), "-n", str(workers), sys.executable, *command],
+        env={**os.environ, **PLAIN},
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": LIMIT, **options},
     )

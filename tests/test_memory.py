@@ -159,7 +159,7 @@ def assert_flat(step: Callable[[], None], steps: int) -> None:
 
 @pytest.mark.parametrize("make", [attention_step, regression_step])
 def test_memory_stays_flat(make):
-    assert_flat(make(), 1_000)
+    assert_flat(make(), 500)
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ OBJECTS = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(OBJECTS)
 def test_round_trip(obj: Any) -> None:
     assert same(through_bytes(obj), obj)

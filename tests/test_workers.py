@@ -53,7 +53,9 @@ def assert_same_but_for_rounding(out: Path, reference: Path) -> None:
 def double() -> Iterator[None]:
     """In float64, for in float32 the rounding of gradients near 0 becomes steps of Adam."""
     tensorgrad.set_default_dtype(tensorgrad.float64)
+    tensorgrad.backend.use("numpy")
     yield
+    tensorgrad.backend.use()
     tensorgrad.set_default_dtype(tensorgrad.float32)
 
 
@@ -66,6 +68,7 @@ def one(double: None, tmp_path: Path) -> Path:
     return tmp_path / "one" / "run"
 
 
+@pytest.mark.slow  # the next test has three, two and one
 def test_workers_train_as_one(one: Path, tmp_path: Path) -> None:
     workers_train(4, tmp_path / "run", 8)
     assert_same_but_for_rounding(tmp_path / "run", one)
@@ -95,11 +98,12 @@ def command(tmp_path: Path, *more: str, **changes: Any) -> list[str]:
     return ["train", *flags(**choices), "--data", str(text), "--out", str(tmp_path / "run"), *more]
 
 
-def started(words: list[str]) -> subprocess.Popen[str]:
+def started(words: list[str], backend: str = "numpy") -> subprocess.Popen[str]:
     mpiexec()
     return subprocess.Popen(
         [sys.executable, "-m", "gpt", *words], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "TENSORGRAD_BACKEND": backend},
     )  # fmt: skip
 
 
@@ -119,7 +123,7 @@ def until_there(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_the_flag_starts_them(tmp_path: Path) -> None:
-    process = started(command(tmp_path, "--workers", "2"))
+    process = started(command(tmp_path, "--workers", "2"), backend="")
     out, complaints = said(process)
     assert (process.returncode, complaints) == (0, "")
     assert out.count("parameters: layers") == 1, "one of them speaks"

@@ -19,15 +19,19 @@ from ranks import SHARED_RUN
 from tiny_run import TEXT, flags, metrics, state, trainer
 
 import tensorgrad
-from gpt import checkpoint
+from gpt import LivePlot, TensorBoard, checkpoint
 from gpt.__main__ import main
+from gpt.callbacks import Callbacks
 from gpt.folder import BEST, CHECKPOINT, PREVIOUS
 
 LINUX = sys.platform == "linux"
 
 
-def workers_train(count: int, out: Path, until: int, resume: bool = False) -> None:
-    done = run(count, "-m", "tests.ranks", f"trains:{out}:{until}:{'resume' if resume else ''}")
+def workers_train(
+    count: int, out: Path, until: int, resume: bool = False, sharded: bool = False
+) -> None:
+    more = ("resume" if resume else "") + (":sharded" if sharded else "")
+    done = run(count, "-m", "tests.ranks", f"trains:{out}:{until}:{more}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -79,8 +83,24 @@ def test_another_number_of_workers_goes_on(one: Path, tmp_path: Path) -> None:
     assert_same_but_for_rounding(out, one)
 
 
-def test_troubles_of_one_worker(tmp_path: Path) -> None:
-    names = ("comes_apart", "diverges", "begins_otherwise")
+def test_a_divided_optimizer_trains_as_one(one: Path, tmp_path: Path) -> None:
+    """Its checkpoints are those of any number of workers, that divide it or not."""
+    out = tmp_path / "run"
+    workers_train(3, out, 3, sharded=True)
+    workers_train(2, out, 5, resume=True, sharded=True)
+    trainer(out, True, **SHARED_RUN, shard_optimizer=True).fit()
+    assert_same_but_for_rounding(out, one)
+
+
+def test_what_writes_is_of_the_first_worker() -> None:
+    plot = LivePlot()
+    assert TensorBoard.first_only
+    assert [repr(c) for c in Callbacks([], [plot, print]).given] == ["LivePlot", "print"]
+    assert [repr(c) for c in Callbacks([], [plot, print], first=False).given] == ["print"]
+
+
+def test_troubles_and_callbacks_of_one_worker(tmp_path: Path) -> None:
+    names = ("first_draws", "comes_apart", "diverges", "begins_otherwise")
     done = run(2, "-m", "tests.ranks", *(f"{name}:{tmp_path / name / 'run'}" for name in names))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpiexec import LIMIT, ROOT, mpiexec, run
+from mpiexec import LIMIT, ROOT, mpiexec, process_of, run
 from ranks import SHARED_RUN
 from tiny_run import TEXT, flags, metrics, state, trainer
 
@@ -187,18 +187,6 @@ def kill_of_a_worker(rank: int, tmp_path: Path, after: float) -> None:
         paths, lambda path: steps.append(checkpoint.read(path)[0]["facts"]["step"])
     )
     assert steps[0] >= 3
-
-
-def process_of(rank: int, word: str) -> int:
-    """The number of a worker's process that has ``word`` on its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line, facts = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
-        except OSError:  # it has ended meanwhile
-            continue
-        if word.encode() in line and f"PMI_RANK={rank}".encode() in facts.split(b"\0"):
-            return int(folder.name)
-    raise ProcessLookupError(f"there is no worker {rank}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")

@@ -20,7 +20,6 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from gpt.launcher import mpiexec
 from tensorgrad.backend.launch import cores
 
 from . import scaling
@@ -77,15 +77,6 @@ class Side:
 
     def close(self) -> None:
         self.process.communicate()
-
-
-def mpiexec() -> str:
-    """The program that starts workers; ends this one where there is none."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    found = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if found is None or importlib.util.find_spec("mpi4py") is None:
-        sys.exit("several workers need MPI: pip install 'tensorgrad-gpt[mpi]'")
-    return found
 
 
 @contextmanager
@@ -237,6 +228,10 @@ def main() -> None:
             sys.exit(f"there is no configuration {config!r}: {', '.join(CONFIGS)}")
     if importlib.util.find_spec("torch") is None:
         print("without PyTorch, which is not installed: pip install torch==2.13.0")
+    try:
+        mpiexec()
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
     found: dict[str, Any] = {"cores": cores(), "machine": platform.machine(), "configs": {}}
 
     def save() -> None:

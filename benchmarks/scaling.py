@@ -9,13 +9,14 @@
 - ``waiting(N)``: all wait for the slowest of N. Where the computing times of the workers are
   normal and independent, with a standard deviation of ``spread * compute``, the slowest is
   ``spread * compute * E[largest of N normal numbers]`` later than the mean.
-- The all-reduce of a bucket takes ``latency + bytes / rate``, measured, between processes of one
-  machine. Over a network it is MPICH's: above 2 kB a reduce-scatter by halving and an all-gather
-  by doubling, ``2 log2(N) latency + 2 (N-1)/N bytes / bandwidth + (N-1)/N bytes * adding``; below
-  it doubling alone, ``log2(N) (latency + bytes / bandwidth + bytes * adding)`` (Thakur,
-  Rabenseifner and Gropp 2005). If N is no power of 2, the workers above one fold theirs in before,
-  and get the result after. Before that, gradients are copied into their bucket. Two all-reduces
-  of a few bytes are in every step besides: the loss, and whether to go on.
+- The all-reduce of a bucket takes as long as was measured between processes of one machine, on
+  straight lines from size to size. Over a network it is MPICH's: above 2 kB a reduce-scatter by
+  halving and an all-gather by doubling,
+  ``2 log2(N) latency + 2 (N-1)/N bytes / bandwidth + (N-1)/N bytes * adding``; below it doubling
+  alone, ``log2(N) (latency + bytes / bandwidth + bytes * adding)`` (Thakur, Rabenseifner and
+  Gropp 2005). If N is no power of 2, the workers above one fold theirs in before, and get the
+  result after. Two all-reduces of a few bytes are in every step besides: the loss, and whether to
+  go on. To copy gradients into buckets takes time as well, which nothing hides.
 - A bucket leaves when its gradients are there and the one before it has arrived. What is under
   way when the backward pass ends is not hidden. Between processes of one machine nothing is: to
   copy and to add is the work of the same cores. Over a network it is hidden as far as there is a
@@ -32,6 +33,8 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, median
 from typing import Any
 
+import numpy as np
+
 AllReduce = Callable[[float, int], float]  # (bytes, workers) → seconds
 
 SHORT = 2048  # bytes, up to which MPICH only doubles
@@ -46,6 +49,7 @@ class Work:
         buckets: in the order in which they leave, their bytes, and the share of a forward and
             backward pass after which their gradients are all there.
         update: the part of ``fixed`` that comes after the backward pass.
+        copying: what several workers do besides, to copy gradients into buckets.
         at_once: rows that go through a pass together; of more, the gradients are accumulated, and
             only the last pass hides communication.
     """
@@ -54,6 +58,7 @@ class Work:
     per_row: float
     update: float
     buckets: tuple[tuple[float, float], ...]
+    copying: float = 0.0
     spread: float = 0.0
     at_once: float = math.inf
 
@@ -62,7 +67,7 @@ class Work:
 
     def faster(self, times: float) -> Work:
         """The same by a worker that is so many times as fast."""
-        seconds = ("fixed", "per_row", "update")
+        seconds = ("fixed", "per_row", "update", "copying")
         return replace(self, **{name: getattr(self, name) / times for name in seconds})
 
 
@@ -74,7 +79,6 @@ class Network:
     latency: float  # seconds
     bandwidth: float  # bytes a second, in each direction
     adding: float = 0.0  # seconds for each byte of numbers that a worker adds to its own
-    copying: float = 0.0  # and of gradients that it copies into a bucket
 
     def all_reduce(self, size: float, workers: int) -> float:
         """Seconds until all have the sum of all."""
@@ -87,8 +91,7 @@ class Network:
         if size <= SHORT:
             return folding + doublings * (self.latency + there + back)
         halves = (power - 1) / power
-        reduced = 2 * doublings * self.latency + halves * (2 * there + back)
-        return size * self.copying + folding + reduced
+        return folding + 2 * doublings * self.latency + halves * (2 * there + back)
 
 
 # Assumptions, not measurements: what such networks commonly reach between two programs.
@@ -143,7 +146,7 @@ def step(
         there = passes - last * (1 - share) if hidden else passes
         arrived = max(arrived, there) + all_reduce(size, workers)
     small = sum(all_reduce(size, workers) for size in SMALL)
-    return Step(compute, waiting, max(arrived - passes, 0.0) + small)
+    return Step(compute, waiting, max(arrived - passes, 0.0) + small + slower * work.copying)
 
 
 def largest_of(count: int) -> float:
@@ -205,23 +208,25 @@ class Point:
         return self.model.seconds / self.measured - 1
 
 
-def work_of(found: dict[str, Any], at_once: float = math.inf) -> Work:
+def work_of(found: dict[str, Any], config: dict[str, Any], at_once: float = math.inf) -> Work:
     """The work of a configuration."""
-    alone = [(float(rows), seconds) for rows, seconds in found["alone"].items()]
-    fixed, per_row = fitted(alone)
-    profile = found["profile"]
-    buckets = tuple((size, share) for size, share in profile["buckets"])
-    return Work(fixed, per_row, profile["update"], buckets, found["spread"], at_once)
+    fixed, per_row = fitted([(float(rows), seconds) for rows, seconds in config["alone"].items()])
+    profile = config["profile"]
+    buckets = tuple((size, share) for size, share, _ in profile["buckets"])
+    copied = sum(size for size, _, members in profile["buckets"] if members > 1)
+    copying = copied * found["copying"]
+    return Work(
+        fixed, per_row, profile["update"], buckets, copying, config["spread"], at_once
+    )  # fmt: skip
 
 
 def shared_memory(found: dict[str, Any]) -> AllReduce:
     """The all-reduce between the processes of the machine that was measured."""
-    fits = {int(n): fitted([(s, t) for s, t in points]) for n, points in found["reduce"].items()}
 
     def all_reduce(size: float, workers: int) -> float:
-        latency, per_byte = fits[workers]
-        copied = size * found["copying"] if size > SHORT else 0.0
-        return latency + per_byte * size + copied
+        sizes, seconds = zip(*found["reduce"][str(workers)])
+        most = max(size / sizes[-1], 1.0)
+        return most * float(np.interp(size / most, sizes, seconds))
 
     return all_reduce
 
@@ -244,7 +249,7 @@ def reproduced(found: dict[str, Any]) -> list[Point]:
     """What the model makes of the steps that were measured."""
     factor, carrier, points = busy(found), shared_memory(found), []
     for name, config in found["configs"].items():
-        work = work_of(config)
+        work = work_of(found, config)
         for side, seconds in config["seconds"].items():
             if not side.startswith("workers "):
                 continue
@@ -257,6 +262,5 @@ def reproduced(found: dict[str, Any]) -> list[Point]:
 
 
 def networks(found: dict[str, Any]) -> list[Network]:
-    """The networks, whose workers copy and add as fast as the machine that was measured."""
-    speeds = {name: found[name] for name in ("adding", "copying")}
-    return [replace(network, **speeds) for network in NETWORKS]
+    """The networks, whose workers add as fast as the machine that was measured."""
+    return [replace(network, adding=found["adding"]) for network in NETWORKS]

@@ -153,7 +153,10 @@ def profile(trainer: Trainer, count: int) -> dict[str, Any]:
         "parameters": trainer.model.parameter_count(),
         "passes": median(passes),
         "update": median(updates),
-        "buckets": [[size, median(share)] for size, share in zip(sizes, zip(*shares))],
+        "buckets": [
+            [size, median(share), len(bucket.parameters)]
+            for size, share, bucket in zip(sizes, zip(*shares), buckets)
+        ],
     }
 
 

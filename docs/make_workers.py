@@ -143,7 +143,7 @@ def _model(found: dict[str, Any]) -> Iterator[str]:
 def _work(found: dict[str, Any]) -> scaling.Work:
     """A worker's step with the large model, as unsteady as the steps that were measured."""
     spread = median(config["spread"] for config in found["configs"].values())
-    return scaling.work_of({**found["large"], "spread": spread}, AT_ONCE)
+    return scaling.work_of(found, {**found["large"], "spread": spread}, AT_ONCE)
 
 
 def _prediction(found: dict[str, Any]) -> Iterator[str]:

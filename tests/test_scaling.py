@@ -60,8 +60,6 @@ def test_all_reduce_by_hand() -> None:
     # The third hands its numbers to another and gets the sum.
     assert at(MEGABYTE, 3) == pytest.approx(at(MEGABYTE, 2) + 2 * (1e-3 + 0.01) + 1e-3)
     assert at(8, 4) == pytest.approx(2e-3, rel=1e-3)
-    copied = replace(NETWORK, copying=1e-9)
-    assert copied.all_reduce(MEGABYTE, 2) == pytest.approx(at(MEGABYTE, 2) + 1e-3)
 
 
 def test_all_reduce_for_many() -> None:
@@ -86,6 +84,11 @@ def test_overlap_by_hand() -> None:
     one_by_one = replace(WORK, at_once=1)
     assert step(one_by_one, 4, 2, carry).communication == pytest.approx(6)
     assert step(WORK, 4, 2, carry, slower=3).communication == 4
+    # Nothing hides what the worker has to do itself.
+    copied = replace(WORK, copying=0.25)
+    assert step(copied, 4, 2, carry).communication == 4.25
+    assert step(copied, 4, 2, carry, slower=3).communication == 4.75
+    assert step(copied, 4, 1, carry).communication == 0
 
 
 def test_a_faster_worker_is_as_a_slower_network() -> None:
@@ -136,7 +139,8 @@ def measurement() -> dict:
     for workers in (1, 2, 4):
         crowded = max(1, workers / cores) * (factor if workers > 1 else 1)
         computing = crowded * (fixed + per_row * batch / workers)
-        carried = 3 * latency + (size + 24) * per_byte + size * 1e-10 if workers > 1 else 0.0
+        carried = 4 * latency + (2 * size + 24) * per_byte + crowded * size * 1e-10
+        carried *= workers > 1
         seconds[f"workers {workers}"] = computing + carried
         if workers > 1:
             apart[str(workers)] = {
@@ -152,14 +156,17 @@ def measurement() -> dict:
                    for name, t in seconds.items()},
         "alone": {str(n): fixed + per_row * n for n in (2, 4, 8)},
         "spread": 0.0,
-        "profile": {"parameters": 10**6, "passes": 0.16, "update": 0.01, "buckets": [[size, 1.0]]},
+        "profile": {
+            "parameters": 10**6, "passes": 0.16, "update": 0.01,
+            "buckets": [[size, 0.5, 8], [size, 1.0, 1]],
+        },
         "apart": apart,
         "slower": slower,
     }  # fmt: skip
     large = {**config, "config": "gpt2", "alone": {"1": 20.0, "2": 39.0}}
     large["profile"] = {"parameters": 124_000_000, "passes": 20.0, "update": 0.5,
-                        "buckets": [[340e6, 0.6], [154e6, 1.0]]}  # fmt: skip
-    points = [[s, latency + per_byte * s] for s in (8, 10**4, 10**6)]
+                        "buckets": [[340e6, 0.6, 9], [154e6, 1.0, 1]]}  # fmt: skip
+    points = [[s, latency + per_byte * s] for s in (8, 10**4, 10**6, 10**8)]
     return {
         "cores": cores,
         "machine": "a machine",
@@ -169,6 +176,12 @@ def measurement() -> dict:
         "adding": 1e-10,
         "large": large,
     }
+
+
+def test_between_measured_sizes() -> None:
+    found = {"reduce": {"2": [[8, 1.0], [10, 2.0], [20, 4.0]]}}
+    at = scaling.shared_memory(found)
+    assert [at(size, 2) for size in (4, 8, 9, 15, 20, 40)] == [1, 1, 1.5, 3, 4, 8]
 
 
 def test_the_model_gives_back_what_follows_it() -> None:
@@ -208,11 +221,14 @@ def test_page_and_picture(script: ModuleType, tmp_path: Path) -> None:
     assert written.endswith("after\n")
     assert "old" not in written
     assert "| `char`: 8 x 16 tokens | 170 | " in written
-    assert "| `char` | 2 | 117 | 117 | " in written
+    assert "| `char` | 2 | 121 | 121 | " in written
     assert "GPT-2 with 124M parameters" in written
     # One row of 19 s at least, of 1,024 workers, to one worker's 1 s + 1,024 x 19 s:
     found = measurement()
-    work, network = scaling.work_of(found["large"], script.AT_ONCE), scaling.networks(found)[0]
+    work, network = (
+        scaling.work_of(found, found["large"], script.AT_ONCE),
+        scaling.networks(found)[0],
+    )
     said = f"{strong(work, script.BATCH, 1024, network.all_reduce):.0%}"
     assert any(line.startswith(f"| 1,024 | {said} / ") for line in written.splitlines())
     assert "<svg" in picture.read_text()

@@ -23,6 +23,7 @@ from benchmarks import scaling
 PAGE = Path(__file__).parent / "performance.md"
 TARGET = Path(__file__).parent / "images" / "workers.svg"
 BEGIN, END = "<!-- written by docs/make_workers.py -->\n", "<!-- until here -->\n"
+PICTURE = "![Speeds with several processes, measured and predicted](images/workers.svg)"
 
 # Of the prediction: sequences in a batch that stays the same, and of each worker in one that grows
 # with them; sequences in a pass; how much faster a worker might be.
@@ -41,7 +42,7 @@ def tables(found: dict[str, Any]) -> str:
     parts = [*_speeds(found), "", *_parts(found), "", *_all_reduces(found), "", *_model(found)]
     if "large" in found:
         parts += ["", *_prediction(found)]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, "", PICTURE]) + "\n"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

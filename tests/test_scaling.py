@@ -6,12 +6,16 @@ import doctest
 import importlib.util
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from mpiexec import LIMIT, ROOT, mpiexec
 
 from benchmarks import scaling
 from benchmarks.scaling import (
@@ -25,6 +29,10 @@ from benchmarks.scaling import (
     strong,
     weak,
 )
+from benchmarks.team import write_text
+from benchmarks.worker import CONFIGS
+from gpt.folder import CHECKPOINT
+from gpt.model import GPT
 
 MEGABYTE = 1e6
 # Three buckets, of which the last, as that of a tied embedding, is full when the pass is over.
@@ -194,6 +202,45 @@ def test_the_model_gives_back_what_follows_it() -> None:
         assert point.model.seconds == pytest.approx(point.measured)
     found["configs"]["char"]["seconds"]["workers 4"] *= 2
     assert reproduced(found)[-1].error == pytest.approx(-0.5)
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_workers_obey(workers: int, tmp_path: Path) -> None:
+    """Each order has its answer, from the first; at the end of the orders all end."""
+    model = CONFIGS["tiny"][1]
+    write_text(tmp_path / "text.txt", model.vocab_size, model.context)
+    before = [mpiexec(), "-n", "2"] if workers > 1 else []
+    program = ["-m", "benchmarks.team", "tiny", "16", "4", "text.txt", "run", "1"]
+    orders = [["steps", 2], ["apart", 2], ["profile", 1], ["copying", 4096, 3], ["steps", 1]]
+    if workers > 1:
+        orders.append(["reduce", 4096, 3])
+    done = subprocess.run(
+        [*before, sys.executable, *program],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input="".join(f"{json.dumps(order)}\n" for order in orders), text=True,
+        stdout=subprocess.PIPE, timeout=LIMIT,
+    )  # fmt: skip
+    assert done.returncode == 0
+    ready, *answers = done.stdout.splitlines()
+    assert ready == "ready"
+    steps, apart, profile, copying, step, *reduced = map(json.loads, answers)
+    assert [len(steps), len(apart), len(copying), len(step)] == [2, 2, 3, 1]
+    assert min(*steps, *step, *copying[0]) > 0
+    for computation, waiting, communication in apart:
+        assert computation > 0
+        assert min(waiting, communication) >= 0
+    assert all(0 < t < 10 for times in reduced for t in times)
+    parameters = GPT(model).parameter_count()
+    assert profile["parameters"] == parameters
+    sizes, shares, members = zip(*profile["buckets"])
+    assert sum(sizes) == 4 * parameters
+    assert sum(members) == len(list(GPT(model).parameters()))
+    assert list(shares) == sorted(shares)
+    assert 0 < shares[0] <= shares[-1] <= 1
+    assert not (tmp_path / "run" / CHECKPOINT).exists(), "no time is taken for it"
 
 
 # --- the page -------------------------------------------------------------------------------------

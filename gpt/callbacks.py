@@ -23,8 +23,16 @@ class Callback:
     which ends the run after the step. A callback can evaluate, write and differentiate as it likes:
     random states and gradients are put back, and the run computes the same numbers, to the bit, as
     without it. (What it does to the weights stays.) If it raises an error, the step that is done is
-    saved, and the run ends with that error.
+    saved (unless ``shard_optimizer`` has divided what there is to save), and the run ends with that
+    error.
+
+    Of several workers, each calls its own callbacks: what they compute, all do alike, and a weight
+    that they change has to change in all. One that writes a file or draws has ``first_only = True``
+    and is called by the first worker alone; it must not call what all have to do together, as
+    ``trainer.evaluate()``. A function can ask whether it is in the ``trainer.workers.first``.
     """
+
+    first_only = False
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Before the first step of this start or resumption."""
@@ -66,12 +74,18 @@ class OnStepEnd(Callback):
 class Callbacks:
     """The callbacks of a run: the trainer's own, then those that were given; functions, too.
 
+    Args:
+        first: whether this is the first worker, which calls also those that it alone calls.
+
     >>> Callbacks([], [print]).given
     [print]
     """
 
-    def __init__(self, own: list[Callback], given: Iterable[Callback | Function]) -> None:
-        self.own, self.given = own, [_listener(one) for one in given]
+    def __init__(
+        self, own: list[Callback], given: Iterable[Callback | Function], first: bool = True
+    ) -> None:
+        listeners = [_listener(one) for one in given]
+        self.own, self.given = own, [one for one in listeners if first or not one.first_only]
         self.failed = ""  # which one of those that were given, and where
 
     def tell(self, trainer: Trainer, event: str, *arguments: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorgrad
 from tensorgrad import Tensor
+from tensorgrad.distributed.optim import ZeroRedundancyOptimizer
 from tensorgrad.optim import Optimizer
 from tensorgrad.serialization import replace, sync_folder
 
@@ -156,6 +157,6 @@ def restore_optimizer(optimizer: Optimizer, header: dict[str, Any], arrays: dict
         if name.startswith("optimizer."):
             _, i, field = name.split(".", 2)
             state.setdefault(i, {})[field] = tensorgrad.from_numpy(array)
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    # One whose state is divided among processes knows its groups, but not all of its state.
+    whole = optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer
+    optimizer.load_state_dict({"state": state, "param_groups": whole.state_dict()["param_groups"]})

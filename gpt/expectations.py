@@ -24,8 +24,9 @@ from .presets import PRESETS, RunConfig
 FILE = Path(__file__).with_name("expectations.json")
 
 # Choices that change nothing of what is learnt. Any other makes it another run than was measured.
-FREE = {"data", "seed", "recompute", "spike", "patience", "eval_every", "eval_batches",
-        "save_every", "pictures", "prompt", "sample_tokens", "temperature", "top_k"}  # fmt: skip
+FREE = {"data", "seed", "recompute", "shard_optimizer", "spike", "patience", "eval_every",
+        "eval_batches", "save_every", "pictures", "prompt", "sample_tokens", "temperature",
+        "top_k"}  # fmt: skip
 NEAR = 0.01  # how much longer or shorter the default text may be, of another release of Python
 MEMORY = 0.1  # about how much that of a batch may differ: kernels in NumPy or Numba, versions
 

@@ -20,7 +20,8 @@ SHARE = 1 / 20  # of the time, at most, is spent on drawing
 
 class LivePlot(Callback):
     """Draws the losses while they come: in Jupyter one figure, in its place; elsewhere the run's
-    file ``loss.png``, which many viewers show anew when it changes.
+    file ``loss.png``, which many viewers show anew when it changes. Of several workers the first
+    draws.
 
     Args:
         seconds: at least so long between two drawings; longer where drawing is slow.
@@ -28,6 +29,8 @@ class LivePlot(Callback):
     Raises:
         ImportError: matplotlib is not installed; the sentence says how to get it.
     """
+
+    first_only = True
 
     def __init__(self, seconds: float = 2.0) -> None:
         self.seconds = seconds

@@ -73,6 +73,10 @@ class RunConfig:
         False, "compute each block again in the backward pass instead of keeping what is in it: "
         "less memory, more time, the same numbers",
     )  # fmt: skip
+    shard_optimizer: bool = _option(
+        False, "of several workers each keeps AdamW's memory of its share of the parameters only: "
+        "less memory, more messages, the same numbers",
+    )  # fmt: skip
     seed: int = _option(1337, "seed of weights, batches, dropout and samples")
     # the reports
     eval_every: int = _option(200, "steps between evaluations, which go to metrics.jsonl")

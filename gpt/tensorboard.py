@@ -30,6 +30,8 @@ class TensorBoard(Callback):
         ImportError: tensorboardX is not installed; the sentence says how to get it.
     """
 
+    first_only = True
+
     def __init__(self, folder: str | Path | None = None, every: int = 10) -> None:
         self.folder, self.every = folder, every
         self._new_writer = _writer_class()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import tensorgrad
-from tensorgrad.optim import AdamW, LambdaLR, clip_grad_norm_, warmup_cosine
+from tensorgrad.optim import AdamW, LambdaLR, Optimizer, clip_grad_norm_, warmup_cosine
 
 from . import checkpoint, choices, corpus, data, divergence, folder, reporting, tokenizer
 from .callbacks import Callback, Callbacks, Function, Metrics, Result
@@ -70,7 +70,8 @@ class Trainer:
 
     Several processes, started by mpiexec, train together: each computes its rows of every batch,
     and what comes of it is what one process would have made, but for the rounding of sums. The
-    first of them writes and speaks; callbacks are called in all.
+    first of them writes and speaks; callbacks are called in all, but for those that only the first
+    calls (:class:`Callback`).
 
     Raises:
         ValueError, OSError, RuntimeError: one sentence that names the problem and the remedy;
@@ -103,7 +104,7 @@ class Trainer:
         own: list[Callback] = []
         if self.workers.first:
             own = [reporting.Report(), *([TensorBoard()] if config.tensorboard else [])]
-        self.callbacks = Callbacks(own, callbacks)
+        self.callbacks = Callbacks(own, callbacks, self.workers.first)
         self.step, self.seconds = 0, 0.0
         self.stopped_by = 0  # the signal that ended the run before its time
         self.patience, self.spikes = Patience(config.patience), Spikes(config.spike)
@@ -138,7 +139,8 @@ class Trainer:
         tensorgrad.manual_seed(config.seed)
         self.model = GPT(self.model_config)
         self.model.recompute = config.recompute
-        self.optimizer = adamw(self.model, config)
+        kind = self.workers.divided(AdamW, config.shard_optimizer)
+        self.optimizer = adamw(self.model, config, kind)
         problem = self._restore() if resume else ""
         self.schedule = LambdaLR(self.optimizer, rate_factor(config), last_epoch=self.step - 1)
         self.metrics: list[Metrics] = []  # the objects of metrics.jsonl
@@ -204,6 +206,7 @@ class Trainer:
             "losses": self.spikes.state_dict(),
             "random": self._before_callbacks or self._random_states(),
         }
+        self.workers.gather(self.optimizer)
         if self.workers.first:
             checkpoint.save(path, self.model, self.optimizer, facts, previous)
         return path
@@ -435,7 +438,8 @@ class Trainer:
                 if measured:
                     self._tell("on_evaluation", self.step, self.metrics[-1])
             except Exception:  # the step is done, and need not be done again
-                self._save(self.out / CHECKPOINT, self.out / PREVIOUS)
+                if isinstance(self.optimizer, AdamW):  # whole, so that no other worker is needed
+                    self._save(self.out / CHECKPOINT, self.out / PREVIOUS)
                 raise
             if self.step % c.save_every == 0 and self.step < c.steps:
                 self.save()
@@ -554,14 +558,14 @@ class Trainer:
         return f"<p>{html.escape(repr(self))}</p>{self.model._repr_html_()}"
 
 
-def adamw(model: GPT, config: RunConfig) -> AdamW:
+def adamw(model: GPT, config: RunConfig, kind: Callable[..., Optimizer] = AdamW) -> Optimizer:
     """AdamW that decays matrices only: biases and norms have no scale to keep small."""
     parameters = list(model.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2]},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return AdamW(
+    return kind(
         # The schedule scales the first rate, also when it goes on in the middle of a run.
         [{**g, "initial_lr": config.lr} for g in groups if g["params"]],
         lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay,

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import nn
 import tensorgrad
 from tensorgrad import distributed
+from tensorgrad.distributed.optim import ZeroRedundancyOptimizer
+from tensorgrad.optim import Optimizer
 
 from .model import GPT
 
@@ -64,6 +67,17 @@ class Workers:
         if isinstance(parallel, nn.parallel.DistributedDataParallel) and not wanted:
             return parallel.no_sync()
         return nullcontext()
+
+    def divided(self, kind: type[Optimizer], wanted: bool) -> Callable[..., Optimizer]:
+        """What makes an optimizer of that kind, whose state is divided among the workers or not."""
+        if self.size == 1 or not wanted:
+            return kind
+        return partial(ZeroRedundancyOptimizer, optimizer_class=kind)
+
+    def gather(self, optimizer: Optimizer) -> None:
+        """Let the first worker have the whole state of an optimizer, to save it; all call this."""
+        if isinstance(optimizer, ZeroRedundancyOptimizer):
+            optimizer.consolidate_state_dict()
 
     def summed(self, numbers: Sequence[float]) -> list[float]:
         """Sums over all workers, in float64: the same in all of them, to the bit."""

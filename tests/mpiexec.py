@@ -1,4 +1,4 @@
-"""Starts programs in several processes, for tests; never waits for ever."""
+"""Starts programs in several processes and finds them, for tests; never waits for ever."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ def run(workers: int, *command: str, **options: Any) -> subprocess.CompletedProc
         env={**os.environ, **PLAIN},
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": LIMIT, **options},
     )
+
+
+def process_of(rank: int, word: str) -> int:
+    """The number of a worker's process that has ``word`` on its command line (Linux)."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line, facts = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
+        except OSError:  # it has ended meanwhile
+            continue
+        if word.encode() in line and f"PMI_RANK={rank}".encode() in facts.split(b"\0"):
+            return int(folder.name)
+    raise ProcessLookupError(f"there is no worker {rank}")

@@ -18,7 +18,7 @@ import numpy as np
 
 import nn
 import tensorgrad as tg
-from gpt.callbacks import Callbacks
+from gpt.callbacks import Callback, Callbacks
 from gpt.divergence import Diverged
 from gpt.train import Trainer
 from tensorgrad import distributed as dist
@@ -454,7 +454,7 @@ def _trainer(out: str, resume: bool = False, **changes: object) -> Trainer:
     return tiny_run.trainer(Path(out), resume, **changes)
 
 
-def trains(out: str, until: str, resume: str) -> None:
+def trains(out: str, until: str, resume: str, sharded: str = "") -> None:
     """A run of the trainer, from its start or its checkpoint to a step."""
 
     def stop(trainer: object, step: int, metrics: object) -> None:
@@ -462,9 +462,31 @@ def trains(out: str, until: str, resume: str) -> None:
             trainer.stop()
 
     tg.set_default_dtype(tg.float64)
-    trainer = _trainer(out, resume == "resume", **SHARED_RUN)
+    trainer = _trainer(out, resume == "resume", **SHARED_RUN, shard_optimizer=bool(sharded))
     trainer.callbacks = Callbacks(trainer.callbacks.own, [stop])
     trainer.fit()
+    if sharded:
+        known = sum(p.numel() for p in trainer.optimizer.state)
+        assert known < trainer.model.parameter_count() * 0.7, "each remembers its share only"
+
+
+def first_draws(out: str) -> None:
+    """A callback of the first worker alone; the others are called in each."""
+
+    class Writes(Callback):
+        first_only = True
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def on_step_end(self, trainer: Trainer, step: int, metrics: object) -> None:
+            self.steps.append(step)
+
+    one, every = Writes(), []
+    listeners = [one, lambda trainer, step, metrics: every.append(step)]
+    _trainer(out, **SHARED_RUN, callbacks=listeners).fit()
+    assert every == list(range(1, 9))
+    assert one.steps == (every if dist.get_rank() == 0 else [])
 
 
 def comes_apart(out: str) -> None:

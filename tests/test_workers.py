@@ -14,20 +14,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpiexec import LIMIT, ROOT, mpiexec, run
+from mpiexec import LIMIT, ROOT, mpiexec, process_of, run
 from ranks import SHARED_RUN
 from tiny_run import TEXT, flags, metrics, state, trainer
 
 import tensorgrad
-from gpt import checkpoint
+from gpt import LivePlot, TensorBoard, checkpoint
 from gpt.__main__ import main
+from gpt.callbacks import Callbacks
 from gpt.folder import BEST, CHECKPOINT, PREVIOUS
 
 LINUX = sys.platform == "linux"
 
 
-def workers_train(count: int, out: Path, until: int, resume: bool = False) -> None:
-    done = run(count, "-m", "tests.ranks", f"trains:{out}:{until}:{'resume' if resume else ''}")
+def workers_train(
+    count: int, out: Path, until: int, resume: bool = False, sharded: bool = False
+) -> None:
+    more = ("resume" if resume else "") + (":sharded" if sharded else "")
+    done = run(count, "-m", "tests.ranks", f"trains:{out}:{until}:{more}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -82,8 +86,24 @@ def test_another_number_of_workers_goes_on(one: Path, tmp_path: Path) -> None:
     assert_same_but_for_rounding(out, one)
 
 
-def test_troubles_of_one_worker(tmp_path: Path) -> None:
-    names = ("comes_apart", "diverges", "begins_otherwise")
+def test_a_divided_optimizer_trains_as_one(one: Path, tmp_path: Path) -> None:
+    """Its checkpoints are those of any number of workers, that divide it or not."""
+    out = tmp_path / "run"
+    workers_train(3, out, 3, sharded=True)
+    workers_train(2, out, 5, resume=True, sharded=True)
+    trainer(out, True, **SHARED_RUN, shard_optimizer=True).fit()
+    assert_same_but_for_rounding(out, one)
+
+
+def test_what_writes_is_of_the_first_worker() -> None:
+    plot = LivePlot()
+    assert TensorBoard.first_only
+    assert [repr(c) for c in Callbacks([], [plot, print]).given] == ["LivePlot", "print"]
+    assert [repr(c) for c in Callbacks([], [plot, print], first=False).given] == ["print"]
+
+
+def test_troubles_and_callbacks_of_one_worker(tmp_path: Path) -> None:
+    names = ("first_draws", "comes_apart", "diverges", "begins_otherwise")
     done = run(2, "-m", "tests.ranks", *(f"{name}:{tmp_path / name / 'run'}" for name in names))
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -171,18 +191,6 @@ def kill_of_a_worker(rank: int, tmp_path: Path, after: float) -> None:
         paths, lambda path: steps.append(checkpoint.read(path)[0]["facts"]["step"])
     )
     assert steps[0] >= 3
-
-
-def process_of(rank: int, word: str) -> int:
-    """The number of a worker's process that has ``word`` on its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line, facts = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
-        except OSError:  # it has ended meanwhile
-            continue
-        if word.encode() in line and f"PMI_RANK={rank}".encode() in facts.split(b"\0"):
-            return int(folder.name)
-    raise ProcessLookupError(f"there is no worker {rank}")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")

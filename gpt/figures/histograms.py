@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.optim import AdamW
+from tensorgrad.optim import Optimizer
 
 from .. import canvas
 from ..model import GPT
@@ -16,7 +16,7 @@ BINS = 41  # at most: few elements get fewer
 COLUMNS = 4
 
 
-def last_update(model: GPT, optimizer: AdamW, lr: float) -> dict[str, np.ndarray]:
+def last_update(model: GPT, optimizer: Optimizer, lr: float) -> dict[str, np.ndarray]:
     """What the last step of AdamW has added to each parameter, by name, in float64.
 
     It follows from the moments that the optimizer keeps: the step took w to

@@ -156,13 +156,16 @@ class Module(Hooked):
     ) -> Iterator[tuple[str, Module]]:
         """This module and all below it, each once unless ``remove_duplicate`` is False."""
         memo = set() if memo is None else memo
-        if self not in memo:
-            if remove_duplicate:
-                memo.add(self)
-            yield prefix, self
-            for name, child in self.named_children():
-                path = f"{prefix}.{name}" if prefix else name
-                yield from child.named_modules(memo, path, remove_duplicate)
+        waiting = [(prefix, self)]  # a stack, for each level of generators would hand on each value
+        while waiting:
+            path, module = waiting.pop()
+            if module not in memo:
+                if remove_duplicate:
+                    memo.add(module)
+                yield path, module
+                for name, child in reversed(module._modules.items()):
+                    if child is not None:
+                        waiting.append((f"{path}.{name}" if path else name, child))
 
     def modules(self) -> Iterator[Module]:
         for _, module in self.named_modules():

@@ -27,15 +27,16 @@ def contiguous(input: Any) -> Any:
 def reshape(input: Any, shape: Any, *more: Any) -> Any:
     """The same elements in another shape, one size may be -1; a view where strides allow."""
     sizes, n = sizes_of((shape, *more)), input.array.size
-    known = math.prod(s for s in sizes if s != -1)
-    if (sizes.count(-1) > 1) or (known != n and (-1 not in sizes or not known or n % known)):
+    unknown = sizes.count(-1)
+    known = math.prod(s for s in sizes if s != -1) if unknown else math.prod(sizes)
+    if unknown > 1 or (known != n and (not unknown or not known or n % known)):
         raise RuntimeError(f"shape {list(sizes)} is invalid for a tensor of {n} elements")
     return ops.reshape(input, shape=sizes)
 
 
 def view(input: Any, size: Any, *more: Any) -> Any:
     """:func:`reshape` that never copies."""
-    if isinstance(size, (dtype, xp.dtype, type, str)):
+    if type(size) is not int and isinstance(size, (dtype, xp.dtype, type, str)):
         wanted = DTYPE[known_dtype(size)]
         if wanted is not input.dtype:
             raise RuntimeError(
@@ -127,9 +128,11 @@ def adjoint(input: Any) -> Any:
 
 def permute(input: Any, dims: Any, *more: Any) -> Any:
     """Reorder the dims: a view."""
-    dims = sizes_of((dims, *more))
+    dims, order = sizes_of((dims, *more)), list(range(input.array.ndim))
+    if sorted(dims) == order:  # the common case, without a look at each
+        return ops.permute_dims(input, axes=dims)
     axes = tuple(dim_of(input, d) for d in dims)
-    if sorted(axes) != list(range(input.array.ndim)):
+    if sorted(axes) != order:
         raise RuntimeError(
             f"permute: {list(dims)} is no order of the {input.array.ndim} dims of this tensor"
         )

@@ -53,45 +53,54 @@ class Adam(Optimizer):
         }  # fmt: skip
         super().__init__(params, options)
 
-    def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:
-        step = self.count(p)
-        arrays = [p.array, g, self.buffer(p, "exp_avg"), self.buffer(p, "exp_avg_sq")]
-        if amsgrad := group["amsgrad"]:
-            arrays.append(self.buffer(p, "max_exp_avg_sq"))
+    def update_all(self, some: list[Tensor], group: dict[str, Any]) -> None:
+        amsgrad, maximize = group["amsgrad"], group["maximize"]
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * amsgrad
+        taken: dict[float, list] = {}  # steps → the arrays of those that have taken so many
+        for p in some:
+            arrays = [p.array, p.grad.array, *(self.buffer(p, name) for name in names)]
+            taken.setdefault(self.count(p), []).append(arrays)
         beta1, beta2 = group["betas"]
-        step_size = group["lr"] / (1 - beta1**step)
-        root_correction = 1 / math.sqrt(1 - beta2**step)
         l2, shrink = group["weight_decay"], 1.0
         if group["decoupled_weight_decay"]:
             l2, shrink = 0, 1 - group["lr"] * group["weight_decay"]
-        routine = kernels.routine("adam")
-        if routine and not (amsgrad or group["maximize"]) and routine(
-            *arrays, beta1=beta1, beta2=beta2, step_size=step_size,
-            root_correction=root_correction, eps=group["eps"], l2=l2, shrink=shrink,
-        ):  # fmt: skip
-            return
-        for w, d, m, v, *largest in blocks(*arrays):
-            if group["maximize"]:
-                d = -d
-            if l2:
-                d = d + l2 * w
-            m *= beta1
-            m += (1 - beta1) * d
-            v *= beta2
-            d = d * d
-            d *= 1 - beta2
-            v += d
-            if largest:
-                v = xp.maximum(largest[0], v, out=largest[0])
-            # w = shrink w - step_size m / (sqrt(v) root_correction + eps)
-            xp.sqrt(v, out=d)
-            d *= root_correction
-            d += group["eps"]
-            xp.divide(m, d, out=d)
-            d *= step_size
-            if shrink != 1:
-                w *= shrink
-            w -= d
+        routine = None if amsgrad or maximize else kernels.routine("adam")
+        for steps, sets in taken.items():
+            numbers = {
+                "beta1": beta1, "beta2": beta2, "step_size": group["lr"] / (1 - beta1**steps),
+                "root_correction": 1 / math.sqrt(1 - beta2**steps), "eps": group["eps"],
+                "l2": l2, "shrink": shrink,
+            }  # fmt: skip
+            for arrays in routine(sets, **numbers) if routine else sets:
+                _update(arrays, maximize, **numbers)
+
+
+def _update(
+    arrays: list, maximize: bool, *, beta1: float, beta2: float, step_size: float,
+    root_correction: float, eps: float, l2: float, shrink: float,
+) -> None:  # fmt: skip
+    """w = shrink w - step_size m / (sqrt(v) root_correction + eps), with new m and v."""
+    for w, d, m, v, *largest in blocks(*arrays):
+        if maximize:
+            d = -d
+        if l2:
+            d = d + l2 * w
+        m *= beta1
+        m += (1 - beta1) * d
+        v *= beta2
+        d = d * d
+        d *= 1 - beta2
+        v += d
+        if largest:
+            v = xp.maximum(largest[0], v, out=largest[0])
+        xp.sqrt(v, out=d)
+        d *= root_correction
+        d += eps
+        xp.divide(m, d, out=d)
+        d *= step_size
+        if shrink != 1:
+            w *= shrink
+        w -= d
 
 
 class AdamW(Adam):

@@ -86,7 +86,7 @@ def _total_norm(tensors: list[Tensor], norm_type: float, error_if_nonfinite: boo
     with xp.errstate(over="ignore", divide="ignore"):
         if order == 2:
             squares = kernels.routine("sum_of_squares")
-            total = math.sqrt(sum(squares(t.array) for t in tensors))
+            total = math.sqrt(squares([t.array for t in tensors]))
         else:
             norms = [_norm(t.array.astype(xp.float64), order) for t in tensors]
             total = _norm(xp.asarray(norms, dtype=xp.float64), order) if norms else 0.0
@@ -111,13 +111,15 @@ def _norm(x: Any, order: float) -> float:
 def _scale(grads: list[Tensor], max_norm: float, total: float, writer: str) -> None:
     factor = float(max_norm) / (total + 1e-6)
     if not factor >= 1:  # also when it is nan: no gradient is to look healthy then
-        place = here()
+        place, routine = here(), kernels.routine("scale")
+        arrays = [g.array for g in grads]
         with xp.errstate(invalid="ignore"):
-            for g in grads:
-                g.array *= factor
-                g.wrote(writer, place)
+            for array in routine(arrays, factor) if routine else arrays:
+                array *= factor
+        for g in grads:
+            g.wrote(writer, place)
 
 
 def _number(value: float, like: list[Tensor]) -> Tensor:
-    dtypes = [t.dtype for t in like] or [xp.float32]
+    dtypes = {t.array.dtype for t in like} or {xp.float32}
     return wrap(xp.asarray(value, dtype=xp.result_type(*dtypes)))

@@ -1,6 +1,7 @@
 """What all optimizers share: parameter groups, the state of each parameter and its way to a file.
 
-An optimizer is a class with one method, ``update``, which changes one parameter's array in place.
+An optimizer is a class with one method: ``update``, which changes one parameter's array in place,
+or ``update_all``, which does that to several.
 """
 
 from __future__ import annotations
@@ -96,11 +97,16 @@ class Optimizer:
         writer, place = f"{type(self).__name__}.step", here()
         with no_grad(), xp.errstate(under="ignore"):
             for group in self.param_groups:
-                for p in group["params"]:
-                    if (g := p.grad) is not None:
-                        self.update(p, g.array, group)
-                        p.wrote(writer, place)
+                some = [p for p in group["params"] if p.grad is not None]
+                for p in some:  # before it is done, for it might be done in part
+                    p.wrote(writer, place)
+                self.update_all(some, group)
         return loss
+
+    def update_all(self, some: list[Tensor], group: dict[str, Any]) -> None:
+        """Change the arrays of parameters of one group, all of which have a gradient."""
+        for p in some:
+            self.update(p, p.grad.array, group)
 
     def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:
         """Change ``p.array`` in place, given its gradient's array, which stays as it is."""
@@ -110,18 +116,21 @@ class Optimizer:
 
     def buffer(self, p: Tensor, name: str, fill: float = 0.0) -> Any:
         """The array of ``state[p][name]``, made and filled where there is none yet."""
-        tensor = self.state[p].get(name)
+        state, array = self.state[p], p.array
+        tensor = state.get(name)
         if tensor is None:
-            array = xp.zeros_like(p.array)
+            buffer = xp.zeros_like(array)
             if fill:
-                array += fill
-            self.state[p][name] = tensor = wrap(array)
-        if tensor.array.shape != p.array.shape:
+                buffer += fill
+            state[name] = wrap(buffer)
+            return buffer
+        buffer = tensor.array
+        if buffer.shape != array.shape:
             raise RuntimeError(
-                f"{type(self).__name__}: the state {name!r} of shape {tuple(tensor.shape)} belongs "
-                f"to another parameter than this one of shape {tuple(p.shape)}"
+                f"{type(self).__name__}: the state {name!r} of shape {tuple(buffer.shape)} belongs "
+                f"to another parameter than this one of shape {tuple(array.shape)}"
             )
-        return tensor.array
+        return buffer
 
     def count(self, p: Tensor, by: int = 1) -> float:
         """Add to the steps of ``p`` and return their number; a 0-dim float32 ``state``."""

@@ -54,25 +54,38 @@ class SGD(Optimizer):
         }  # fmt: skip
         super().__init__(params, options)
 
-    def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:
-        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
-        first, velocity = False, g
-        if momentum:
-            first = self.state[p].get("momentum_buffer") is None
-            velocity = self.buffer(p, "momentum_buffer")
-        routine = kernels.routine("sgd")
-        if routine and not group["maximize"] and routine(
-            p.array, g, velocity if momentum else None, lr=lr, decay=decay, momentum=momentum,
-            share=1.0 if first else 1 - group["dampening"], nesterov=group["nesterov"],
-        ):  # fmt: skip
-            return
-        for w, d, v in blocks(p.array, g, velocity):
-            if group["maximize"]:
-                d = -d
-            if decay:
-                d = d + decay * w
+    def update_all(self, some: list[Tensor], group: dict[str, Any]) -> None:
+        momentum, maximize = group["momentum"], group["maximize"]
+        fresh: list[list] = []  # the arrays of those that have no velocity yet
+        going: list[list] = []
+        for p in some:
+            arrays = [p.array, p.grad.array]
+            first = momentum and self.state[p].get("momentum_buffer") is None
             if momentum:
-                v *= momentum
-                v += d if first else (1 - group["dampening"]) * d
-                d = d + momentum * v if group["nesterov"] else v
-            w -= lr * d
+                arrays.append(self.buffer(p, "momentum_buffer"))
+            (fresh if first else going).append(arrays)
+        routine = None if maximize else kernels.routine("sgd")
+        for sets, share in (fresh, 1.0), (going, 1 - group["dampening"]):
+            numbers = {
+                "lr": group["lr"], "decay": group["weight_decay"], "momentum": momentum,
+                "share": share, "nesterov": group["nesterov"],
+            }  # fmt: skip
+            for arrays in routine(sets, **numbers) if routine else sets:
+                _update(arrays, maximize, **numbers)
+
+
+def _update(
+    arrays: list, maximize: bool, *, lr: float, decay: float, momentum: float, share: float,
+    nesterov: bool,
+) -> None:  # fmt: skip
+    for w, d, *velocity in blocks(*arrays):
+        if maximize:
+            d = -d
+        if decay:
+            d = d + decay * w
+        if velocity:
+            (v,) = velocity
+            v *= momentum
+            v += share * d if share != 1 else d
+            d = d + momentum * v if nesterov else v
+        w -= lr * d

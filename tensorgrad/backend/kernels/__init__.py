@@ -32,6 +32,7 @@ COMPILED = frozenset(
         "adam",
         "sum_of_squares",
         "sgd",
+        "scale",
         "add_rows",
         "softmax",
         "softmax_vjp",

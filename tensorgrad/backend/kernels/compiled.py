@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from ..threads import spread
-from . import attention_loops
+from . import attention_loops, steps
 from .attention import attention_kernel
 from .kernel import Kernel
 from .lanes import exp, jit, largest, normal_cdf
@@ -449,86 +449,6 @@ def _attention_vjp(g, inputs, saved, needs, *, scale, causal):
     return _by_blocks.vjp(g, inputs, saved, needs, scale=scale, causal=causal)
 
 
-# --- what optimizers do to one parameter ----------------------------------------------------------
-
-
-@jit
-def _adam_loop(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink):
-    t = w.dtype.type
-    for i in range(w.size):
-        d = g[i] + t(l2) * w[i]
-        m[i] = t(beta1) * m[i] + t(1 - beta1) * d
-        v[i] = t(beta2) * v[i] + t(1 - beta2) * d * d
-        w[i] = t(shrink) * w[i] - t(step_size) * m[i] / (
-            math.sqrt(v[i]) * t(root_correction) + t(eps)
-        )
-
-
-def adam(w, g, m, v, *, beta1, beta2, step_size, root_correction, eps, l2, shrink):
-    """One step of Adam, in place; whether it could be done here."""
-    return _updated(
-        _adam_loop, (w, g, m, v), beta1, beta2, step_size, root_correction, eps, l2, shrink
-    )
-
-
-@jit
-def _sgd_loop(w, g, lr, decay):
-    t = w.dtype.type
-    for i in range(w.size):
-        w[i] -= t(lr) * (g[i] + t(decay) * w[i])
-
-
-@jit
-def _momentum_loop(w, g, v, lr, decay, momentum, share, nesterov):
-    t = w.dtype.type
-    for i in range(w.size):
-        d = g[i] + t(decay) * w[i]
-        v[i] = t(momentum) * v[i] + t(share) * d
-        w[i] -= t(lr) * (t(nesterov) * (d + t(momentum) * v[i]) + t(1 - nesterov) * v[i])
-
-
-def sgd(w, g, v, *, lr, decay, momentum, share, nesterov):
-    """One step of SGD, in place, with a velocity unless v is None; whether it was done here."""
-    if v is None:
-        return _updated(_sgd_loop, (w, g), lr, decay)
-    return _updated(_momentum_loop, (w, g, v), lr, decay, momentum, share, float(nesterov))
-
-
-def _updated(loop, arrays, *numbers):
-    """Run ``loop`` over the arrays if they lie in memory as it needs them."""
-    dtype, flat = arrays[0].dtype, []  # of a small parameter, what stands here is most of the time
-    if dtype.char not in "fd":
-        return False
-    for a in arrays:
-        if (a.dtype is not dtype and a.dtype != dtype) or not a.flags.c_contiguous:
-            return False
-        flat.append(a if a.ndim == 1 else a.reshape(-1))
-    spread(loop, flat, *numbers)
-    return True
-
-
-@jit
-def _squares(x):
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        total += x[i] * x[i]
-    return total
-
-
-@jit
-def _sum_of_squares(x):
-    # In the dtype of x only within a small block: in float32 a long sum loses digits.
-    total = 0.0
-    for start in range(0, x.size, 4096):
-        total += _squares(x[start : start + 4096])
-    return total
-
-
-def sum_of_squares(x):
-    """Of all elements, as a float."""
-    return _sum_of_squares(_flat(x))
-
-
 # --- the gradient of a look-up --------------------------------------------------------------------
 
 
@@ -553,10 +473,8 @@ KERNELS = {
     "softmax_vjp": softmax_vjp,
     "log_softmax": log_softmax,
     "log_softmax_vjp": log_softmax_vjp,
-    "sgd": sgd,
     "add_rows": add_rows,
-    "adam": adam,
-    "sum_of_squares": sum_of_squares,
+    **steps.KERNELS,
     "gelu": Kernel(_gelu, _gelu_vjp),
     "layer_norm": Kernel(_layer_norm, _layer_norm_vjp),
     "rms_norm": Kernel(_rms_norm, _rms_norm_vjp),

@@ -195,7 +195,7 @@ def _largest_of(row, size, scale):
     return largest32
 
 
-# --- a row of a matrix ----------------------------------------------------------------------------
+# --- arrays by their addresses --------------------------------------------------------------------
 
 
 @intrinsic
@@ -206,6 +206,12 @@ def _pointer(typing_context, address):
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
     return types.voidptr(types.uintp), generate
+
+
+@jit
+def array_at(address, size, like):
+    """The array of ``size`` elements side by side that begins there, in the dtype of ``like``."""
+    return numba.carray(_pointer(np.uintp(address)), (size,), like.dtype)
 
 
 @jit

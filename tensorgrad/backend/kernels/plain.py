@@ -313,8 +313,12 @@ def scores_vjp(gp, p):
 # --- what optimizers need -------------------------------------------------------------------------
 
 
-def sum_of_squares(x):
-    """Of all elements, as a float."""
+def sum_of_squares(arrays):
+    """Of all elements of all arrays, as a float."""
+    return sum(map(_squares, arrays))
+
+
+def _squares(x):
     # In the dtype of x only within a small block: in float32 a long sum loses digits.
     flat = x.reshape(-1)
     pieces = (flat[i : i + 4096] for i in range(0, flat.size, 4096))

@@ -146,6 +146,7 @@ from numpy import bool as bool_
 from numpy.random import PCG64, Generator, SeedSequence
 
 from . import linalg
+from .coins import coin_flips
 from .patches import add_patches, pad, patches
 from .scan import cumargmax, cumprod, cumsum, logcumsumexp
 from .scatter import (

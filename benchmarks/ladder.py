@@ -1,8 +1,9 @@
 """``python -m benchmarks.ladder``: each fused op as a ladder, from its definition to the limit.
 
 The rungs: the composite in NumPy, NumPy's kernel, Numba's kernel, PyTorch's op, and the time in
-which this machine moves the bytes that have to be moved (or multiplies the numbers, for attention),
-measured in the same run. Forward, then backward, in milliseconds; all take turns.
+which this machine moves the bytes that have to be moved (or multiplies the numbers, for attention,
+causal, with dropout 0.2, with the same mask as booleans), measured in the same run. Forward, then
+backward, in milliseconds; all take turns.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def cases() -> dict[str, tuple[Callable, Callable, list[np.ndarray], float, floa
     wide, x, weight = rows(768, 512), rows(768, 128), rows(128)
     logits, targets = rows(256, 50_257), np.arange(256)
     q, k, v = (rows(12, 4, 64, 32) for _ in range(3))
+    seeds, may = np.arange(48).reshape(12, 4), np.tri(64, dtype=bool)
     flops = -2 * 2 * 12 * 4 * 64 * 64 * 32 / 2  # two products, the causal half of each
     return {
         "gelu": (fused.gelu, F.gelu, [wide], 2 * wide.nbytes, 3 * wide.nbytes),
@@ -64,6 +66,18 @@ def cases() -> dict[str, tuple[Callable, Callable, list[np.ndarray], float, floa
             ),
             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
             [q, k, v], flops, 2.5 * flops,
+        ),
+        "attention, 0.2": (
+            lambda q, k, v: fused.scaled_dot_product_attention(
+                q, k, v, None, seeds, scale=32**-0.5, causal=True, dropout=0.2
+            ),
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=0.2),
+            [q, k, v], flops, 2.5 * flops,
+        ),
+        "attention, mask": (
+            lambda q, k, v: fused.scaled_dot_product_attention(q, k, v, may, None, scale=32**-0.5),
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.from_numpy(may)),
+            [q, k, v], 2 * flops, 5 * flops,
         ),
     }  # fmt: skip
 

@@ -141,6 +141,24 @@ def test_dropout_acts_in_training_only():
     assert not (attention.eval()(x, x, x)[1] == 0).any()
 
 
+def test_processes_drop_what_one_would():
+    """Each the weights of its own rows of the batch; afterwards all draw the same again."""
+    q = tensorgrad.randn(5, 2, 8, 4)
+
+    def attend_rows(start: int, stop: int) -> tuple[list, float]:
+        generator = tensorgrad.Generator(3)
+        with tensorgrad.distributed.drawing_rows(start, stop, 5, generator):
+            x = q[start:stop]
+            y = nn.functional.scaled_dot_product_attention(
+                x, x, x, dropout_p=0.5, generator=generator
+            )
+        return y.tolist(), tensorgrad.rand((), generator=generator).item()
+
+    (whole, after), first, second = (attend_rows(*rows) for rows in ((0, 5), (0, 2), (2, 5)))
+    np.testing.assert_allclose(first[0] + second[0], whole, rtol=1e-6)
+    assert after == first[1] == second[1]
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [

@@ -321,14 +321,15 @@ def test_dropout_keeps_the_expectation() -> None:
 def test_dropout_is_in_four_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings, attention weights, and the results of attention and feed-forward layer."""
     seen = Counter()
-    original = nn.functional.noise.dropout_mask
-    monkeypatch.setattr(
-        nn.functional.noise,
-        "dropout_mask",
-        lambda shape, p, *rest: seen.update([(shape, p)]) or original(shape, p, *rest),
-    )
+    for name in ("dropout_mask", "dropout_seeds"):
+        original = getattr(nn.functional.noise, name)
+        monkeypatch.setattr(
+            nn.functional.noise,
+            name,
+            lambda shape, *rest, f=original: seen.update([(shape, rest[0])]) or f(shape, *rest),
+        )
     small(dropout=0.25)(some_tokens(2, 8))
-    assert seen == {((2, 8, 12), 0.25): 1 + 2 * 2, ((2, 3, 8, 8), 0.25): 2}
+    assert seen == {((2, 8, 12), 0.25): 1 + 2 * 2, ((2, 3), None): 2}
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ import pytest
 import tensorgrad
 from tensorgrad import fused
 from tensorgrad.backend import kernels, threads
+from tensorgrad.backend.coins import coin_flips
+from tensorgrad.testing import gradgradcheck
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBA = importlib.util.find_spec("numba") is not None
@@ -213,14 +215,15 @@ def test_attention_of_heads_cut_from_one_array(
 
 @pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
 def test_which_attention_is_one_loop() -> None:
-    """Without masks and dropout, of several queries: else the checks above compare nothing."""
+    """Of several queries, each head with its own keys: else the checks here compare nothing."""
     from tensorgrad.backend.kernels.attention_loops import takes
 
     q = np.ones((2, 3, 8, 4), "float32")
     assert takes(q, q, q, None, None)
     assert takes(q[0], q[0], q[0], None, None)
-    assert not takes(q, q, q, np.ones((8, 8), bool), None)
-    assert not takes(q, q, q, None, np.ones((2, 3, 8, 8), "float32"))
+    assert takes(q, q, q, np.ones((3, 1, 8), bool), np.ones((2, 3), int))
+    assert not takes(q, q, q, np.ones((5, 1, 1, 8, 8), bool), None)
+    assert not takes(q, q, q, None, np.ones(3, int))
     assert not takes(q[:, :, :7], q, q, None, None)
     assert not takes(q, q[:, :1], q[:, :1], None, None)
     assert not takes(q, q[:, :, :0], q[:, :, :0], None, None)
@@ -253,16 +256,104 @@ def test_attention_with_masks(
     may = rng.random(shape) < 0.6
     may[..., 0, :] = False
     added = np.where(may, rng.standard_normal(shape), -np.inf).astype(dtype)
-    keep = ((rng.random((*lead, 5, 7)) < 0.7) / 0.7).astype(dtype)
+    seeds = rng.integers(2**32, size=lead)
 
-    def attention(q: Any, k: Any, v: Any, mask: Any, keep: Any) -> Any:
-        return fused.scaled_dot_product_attention(q, k, v, mask, keep, scale=0.5)
+    def attention(q: Any, k: Any, v: Any, mask: Any, seeds: Any) -> Any:
+        dropout = 0.0 if seeds is None else 0.3
+        return fused.scaled_dot_product_attention(q, k, v, mask, seeds, scale=0.5, dropout=dropout)
 
     for mask in (may, rng.standard_normal(shape).astype(dtype)):
         agree(attention, [q, k, v, mask, None], *TOLERANCE[dtype])
-        agree(attention, [q, k, v, mask, keep], *TOLERANCE[dtype])
+        agree(attention, [q, k, v, mask, seeds], *TOLERANCE[dtype])
     # Added -inf get no gradient worth comparing: the composite's is 0, as the kernel's.
-    agree(attention, [q, k, v, added, keep], *TOLERANCE[dtype])
+    agree(attention, [q, k, v, added, seeds], *TOLERANCE[dtype])
+
+
+def masks(lead: tuple[int, ...], n: int, m: int, dtype: str) -> list[np.ndarray]:
+    """Boolean and added ones; for all heads, for each, and of keys only; a row without anything."""
+    rng = np.random.default_rng(3)
+    found = []
+    for shape in ((n, m), (*lead, n, m), (lead[0], 1, 1, m)[-len(lead) - 2 :], (lead[-1], n, 1)):
+        may = rng.random(shape) < 0.6
+        may[..., 0, :] &= shape[-2] == 1
+        added = rng.standard_normal(shape)
+        found += [may, added.astype(dtype), np.where(may, added, -np.inf).astype(dtype)]
+    return found
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("lead", "n", "m"), [((2, 3), 8, 9), ((3, 2), 33, 31), ((2,), 70, 64), ((1, 2), 40, 7)]
+)
+def test_loops_of_attention_with_masks_and_dropout(
+    backend: str, lead: tuple, n: int, m: int, causal: bool, dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """On one thread and on three; the last of the masks has a gradient of its own."""
+    seeds = np.random.default_rng(4).integers(2**32, size=lead)
+    rtol, atol = TOLERANCE[dtype]
+
+    def attention(q: Any, k: Any, v: Any, mask: Any, seeds: Any) -> Any:
+        dropout = 0.0 if seeds is None else 0.2
+        return fused.scaled_dot_product_attention(
+            q, k, v, mask, seeds, scale=0.4, causal=causal, dropout=dropout
+        )
+
+    inputs = qkv(lead, n, m, 6, "normal", dtype)
+    monkeypatch.setattr(threads, "ALONE", 0)
+    for i, mask in enumerate([None, *masks(lead, n, m, dtype)]):
+        monkeypatch.setattr(threads, "COUNT", 1 + i % 2 * 2)
+        agree(attention, [*inputs, mask, seeds], rtol, 10 * atol)
+        agree(attention, [*inputs, mask, None], rtol, 10 * atol)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", ["large", "zeros", "denormal"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5, 1.0])
+def test_masks_and_dropout_to_extremes(backend: str, kind: str, dropout: float, dtype: str) -> None:
+    def attention(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        return fused.scaled_dot_product_attention(
+            q, k, v, mask, np.arange(2), scale=0.3, dropout=dropout
+        )
+
+    q, k, v = qkv((2,), 9, 9, 5, kind, dtype)
+    rtol, atol = TOLERANCE[dtype]
+    nothing = np.zeros((9, 9), bool)
+    far = np.where(np.eye(9, dtype=bool), 0, -1e4).astype(dtype)
+    for mask in (nothing, np.full((9, 9), -np.inf, dtype), far, -far):
+        wide = atol * (1e4 if kind == "large" else 1)
+        agree(attention, [np.sign(q), np.round(k), v, mask], rtol, wide)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_second_derivatives_of_attention_with_a_mask(backend: str, dropout: float) -> None:
+    """Of a size that the loops take; the registry's samples are smaller."""
+    inputs = [tensorgrad.from_numpy(a).requires_grad_() for a in qkv((1,), 8, 3, 2, "normal", "f8")]
+    mask = np.tri(8, 3, dtype=bool)
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return fused.scaled_dot_product_attention(
+            q, k, v, mask, np.array([7]), scale=0.6, dropout=dropout
+        )
+
+    assert gradgradcheck(attention, inputs)
+
+
+def test_coin_flips_are_fair_and_alike_in_no_direction() -> None:
+    """Of heads side by side, rows, columns and seeds: each as often heads, none like another."""
+    p = 0.3
+    flips = coin_flips(np.arange(40), (100, 50), p)
+    error = np.sqrt(p * (1 - p) / flips.size)
+    assert abs(flips.mean() - p) < 5 * error
+    for axis in range(3):
+        along = flips.mean(axis=tuple({0, 1, 2} - {axis}))
+        assert np.abs(along - p).max() < 5 * np.sqrt(p * (1 - p) * len(along) / flips.size)
+        both = flips & np.roll(flips, 1, axis)
+        assert abs(both.mean() - p * p) < 5 * error
+    np.testing.assert_array_equal(coin_flips(np.arange(40), (3, 50), p, first=7), flips[:, 7:10])
+    assert not coin_flips(np.arange(9), (9, 9), 0).any()
+    assert coin_flips(np.arange(9), (9, 9), 1).all()
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

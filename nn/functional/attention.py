@@ -34,10 +34,9 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    keep = None
+    seeds = None
     if dropout_p > 0:
-        shape = (*query.shape[:-1], key.shape[-2])
-        keep = noise.dropout_mask(shape, dropout_p, query.dtype, generator)
+        seeds = noise.dropout_seeds(query.shape[:-2], generator)
     return _fused.scaled_dot_product_attention(
-        query, key, value, attn_mask, keep, scale=scale, causal=is_causal
+        query, key, value, attn_mask, seeds, scale=scale, causal=is_causal, dropout=dropout_p
     )

@@ -16,6 +16,12 @@ def dropout_mask(
     return keep.to(dtype) * (1 / (1 - p) if p < 1 else 0.0)
 
 
+def dropout_seeds(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+    """Integers of 32 bits, each of which decides what attention drops in one head."""
+    drawn = tensorgrad.rand(shape, generator=generator, dtype=tensorgrad.float64)
+    return (drawn * 2**32).to(tensorgrad.int64)
+
+
 def dropout(
     input: Tensor,
     p: float = 0.5,

@@ -145,6 +145,7 @@ from numpy import bool as bool_
 from numpy.random import PCG64, Generator, SeedSequence
 
 from . import linalg
+from .coins import coin_flips
 from .patches import add_patches, pad, patches
 from .products import matmul
 from .scan import cumargmax, cumprod, cumsum, logcumsumexp

@@ -17,6 +17,7 @@ from .compare import (
     bitwise_or,
     bitwise_right_shift,
     bitwise_xor,
+    coin_flips,
     equal,
     gcd,
     greater,

@@ -122,3 +122,15 @@ def signbit(xp, x):
 def heaviside(xp, x, values):
     """0 below 0, 1 above, and at 0 what ``values`` says."""
     return xp.where(x == 0, values, x > 0)
+
+
+def _seeds(source):
+    yield (source.integers(2**32, 2, 3),), {"shape": (4, 5), "p": 0.3}
+    yield (source.integers(9),), {"shape": (2, 3), "p": 0.5}
+    yield (source.integers(9, 2),), {"shape": (0, 3), "p": 1.0}
+
+
+@op(samples=_seeds)
+def coin_flips(xp, seeds, /, shape, p):
+    """Integers [...] → [..., *shape], each True with probability ``p``; the same for a seed."""
+    return xp.coin_flips(seeds, shape, p)

@@ -123,26 +123,27 @@ def binary_cross_entropy(xp, p, target):
 
 def _attentions(source):
     q, k, v = source.normal(2, 2, 3, 4), source.normal(2, 2, 3, 4), source.normal(2, 2, 3, 2)
-    keep = source.mask(2, 2, 3, 3) * 2.0
+    seeds = source.integers(2**32, 2, 2)
     mask = source.mask(3, 3)
     mask[0] = False  # a row that may look at nothing gives 0
     yield (q, k, v, None, None), {"scale": 0.5}
     yield (q, k, v, None, None), {"scale": 0.5, "causal": True}
     yield (q, k, v, mask, None), {"scale": 0.7}
     yield (q, k, v, source.normal(2, 1, 3, 3), None), {"scale": 0.7}
-    yield (q, k, v, None, keep), {"scale": 0.5, "causal": True}
+    yield (q, k, v, None, seeds), {"scale": 0.5, "causal": True, "dropout": 0.4}
+    yield (q, k, v, mask, seeds), {"scale": 0.5, "dropout": 0.4}
     yield (q[0, 0, :2], k[0, 0], v[0, 0], None, None), {"scale": 0.5, "causal": True}
     yield (source.normal(2, 1, 3, 4), k, v, None, None), {"scale": 0.5}
 
 
 @fused(samples=_attentions)
-def scaled_dot_product_attention(xp, q, k, v, mask, keep, /, scale, causal=False):
+def scaled_dot_product_attention(xp, q, k, v, mask, seeds, /, scale, causal=False, dropout=0.0):
     """softmax(scale q kᵀ, masked) v (Vaswani et al. 2017, eq. 1).
 
     q [..., n, d], k [..., m, d], v [..., m, e] → [..., n, e]. ``mask`` [..., n, m] is boolean
-    (True: may look) or is added to the scores; ``causal``: query i sees the keys 0..i. ``keep``
-    [..., n, m] multiplies the weights: a dropout mask, drawn by the caller. A query that may look
-    at nothing gives 0.
+    (True: may look) or is added to the scores; ``causal``: query i sees the keys 0..i. A query that
+    may look at nothing gives 0. ``dropout`` is the probability with which a weight is dropped;
+    ``seeds`` [...], integers that the caller has drawn, decide which ones.
     """
     scores = (q @ xp.swapaxes(k, -1, -2)) * scale  # [..., n, m]
     allowed = None
@@ -160,6 +161,7 @@ def scaled_dot_product_attention(xp, q, k, v, mask, keep, /, scale, causal=False
         # Not -inf, which would make 0/0 of a row without anything allowed.
         weights = xp.softmax(xp.where(allowed, scores, -1e30), axis=-1)
         weights = xp.where(allowed, weights, 0.0)
-    if keep is not None:
-        weights = weights * keep
+    if seeds is not None:
+        keep = xp.coin_flips(seeds, weights.shape[-2:], 1 - dropout)
+        weights = xp.where(keep, weights * (1 / (1 - dropout) if dropout < 1 else 0.0), 0.0)
     return weights @ v

@@ -4,7 +4,8 @@ A block is some queries of some heads against all the keys that they may see, sm
 its scores stay in the cache. The matrix products are NumPy's; the passes over the scores between
 them come from the gallery in use, ``plain`` or ``compiled``. What is saved for the backward pass
 are two numbers for each query, its largest score and its softmax's denominator, from which the
-weights are computed again (Dao et al. 2022, section 3.1, where also a query's row is split).
+weights are computed again (Dao et al. 2022, section 3.1, where also a query's row is split); and
+which weights are dropped, seeds tell again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..coins import coin_flips
 from .kernel import Kernel
 
 SCORES = 1 << 17  # numbers in a block: half a megabyte of float32
@@ -23,8 +25,8 @@ QUERIES = 64  # of a block, at least, for the matrix products to be worth their 
 def attention_kernel(rows: Any) -> Kernel:
     """The kernel made of ``rows.softmax_scores``, ``.weights_again`` and ``.scores_vjp``."""
 
-    def forward(q, k, v, mask, keep, *, scale, causal):
-        q, k, v, mask, keep = _aligned(q, k, v, mask, keep)
+    def forward(q, k, v, mask, seeds, *, scale, causal, dropout):
+        q, k, v, mask, seeds = _aligned(q, k, v, mask, seeds)
         lead, n = q.shape[:-2], q.shape[-2]
         # Laid out like q, so that merging the heads afterwards is a view and not a copy.
         make = np.empty_like if k.shape[-2] else np.zeros_like
@@ -39,21 +41,20 @@ def attention_kernel(rows: Any) -> Kernel:
             first = queries.start if causal else None
             peaks[here], total = rows.softmax_scores(p, factor, first)
             sums[here] = total
-            if keep is not None:
-                p *= keep[pairs]
+            if seeds is not None:
+                p *= _kept(seeds[at], queries, keys, dropout, p.dtype)
             block = np.matmul(p, v[seen], out=out[here])
             block /= total[..., None]  # rather than p, whose rows are longer
         return out, (peaks, sums)
 
-    def vjp(g, inputs, saved, needs, *, scale, causal):
+    def vjp(g, inputs, saved, needs, *, scale, causal, dropout):
         peaks, sums = saved
-        q, k, v, mask, keep = _aligned(*inputs)
+        q, k, v, mask, seeds = _aligned(*inputs)
         lead, n, m = q.shape[:-2], q.shape[-2], k.shape[-2]
         # Keys that no query sees are in no block.
         make = np.zeros_like if m == 0 or n == 0 or (causal and n < m) else np.empty_like
         gq, gk, gv = make(q), make(k), make(v)
         g_mask = np.zeros((*lead, n, m), q.dtype) if needs[3] else None
-        g_keep = np.zeros((*lead, n, m), q.dtype) if needs[4] else None
         for at, queries, keys in _blocks(lead, n, m, causal):
             here, seen, pairs = (*at, queries), (*at, keys), (*at, queries, keys)
             first = queries.start if causal else None
@@ -61,19 +62,20 @@ def attention_kernel(rows: Any) -> Kernel:
             factor = scale if mask is None else _add_mask(p, mask[pairs], scale)
             rows.weights_again(p, factor, first, peaks[here], sums[here])
             gp = g[here] @ np.swapaxes(v[seen], -1, -2)
-            if keep is not None:
-                if g_keep is not None:
-                    g_keep[pairs] = gp * p
-                gp *= keep[pairs]
+            dropped = p
+            if seeds is not None:
+                kept = _kept(seeds[at], queries, keys, dropout, p.dtype)
+                gp *= kept
+                dropped = p * kept
             last = queries.stop == n  # the first block of its heads: it sees all keys
-            _put(gv[seen], p if keep is None else p * keep[pairs], g[here], add=not last)
+            _put(gv[seen], dropped, g[here], add=not last)
             rows.scores_vjp(gp, p)
             if g_mask is not None:
                 g_mask[pairs] = gp
             gp *= gp.dtype.type(scale)
             np.matmul(gp, k[seen], out=gq[here])
             _put(gk[seen], gp, q[here], add=not last)
-        return gq, gk, gv, g_mask, g_keep
+        return gq, gk, gv, g_mask, None
 
     return Kernel(forward, vjp)
 
@@ -97,16 +99,25 @@ def _add_mask(scores, mask, scale):
     return 1.0
 
 
-def _aligned(q, k, v, mask, keep):
-    """The arrays with the same leading dims; mask and keep [..., n, m] if there are any."""
+def _kept(seeds, queries, keys, dropout, dtype):
+    """What dropout multiplies the weights of a block by."""
+    factor = 1 / (1 - dropout) if dropout < 1 else 0.0
+    shape = (queries.stop - queries.start, keys.stop)
+    return coin_flips(seeds, shape, 1 - dropout, queries.start) * dtype.type(factor)
+
+
+def _aligned(q, k, v, mask, seeds):
+    """The arrays with the same leading dims; mask [..., n, m] and seeds [...] if there are any."""
     n, m = q.shape[-2], k.shape[-2]
     lead = q.shape[:-2]
-    given = [a for a in (k, v, mask, keep) if a is not None]
-    if any(a.shape[:-2] != lead for a in given) or mask is not None:
-        lead = np.broadcast_shapes(lead, *(a.shape[:-2] for a in given))
+    given = [a.shape[:-2] for a in (k, v, mask) if a is not None]
+    given += [] if seeds is None else [seeds.shape]
+    if any(own != lead for own in given) or mask is not None:
+        lead = np.broadcast_shapes(lead, *given)
         q, k, v = (np.broadcast_to(a, lead + a.shape[-2:]) for a in (q, k, v))
-        mask, keep = (a if a is None else np.broadcast_to(a, (*lead, n, m)) for a in (mask, keep))
-    return q, k, v, mask, keep
+        mask = mask if mask is None else np.broadcast_to(mask, (*lead, n, m))
+        seeds = seeds if seeds is None else np.broadcast_to(seeds, lead)
+    return q, k, v, mask, seeds
 
 
 def _blocks(lead, n, m, causal) -> Iterator[tuple[tuple, slice, slice]]:

@@ -7,15 +7,21 @@ queries [d, 32], results [e, 32]. So every innermost loop has the constant lengt
 vector instructions without a remainder, and a maximum or a sum over the keys adds whole rows.
 
 As in ``attention``, two numbers are saved for each query, its largest score and its softmax's
-denominator (Dao et al. 2022, section 3.1).
+denominator (Dao et al. 2022, section 3.1), and what is dropped follows from seeds.
+
+The same code serves with and without a mask or dropout, for it takes seconds to compile: a mask is
+what the scores begin with instead of zeros, and dropout a pass that may be left out.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from .. import coins
 from ..threads import spread
-from .lanes import contiguous, exp, jit
+from .lanes import contiguous, exp, jit, part
 
 SIDE = 32  # queries side by side: two 512-bit registers of float32
 # An unsigned index is not looked at for being negative, which would cost the vector instructions.
@@ -24,7 +30,7 @@ _0, _1, _2, _3, _4 = _U(0), _U(1), _U(2), _U(3), _U(4)
 _S, _S2, _S3 = _U(SIDE), _U(2 * SIDE), _U(3 * SIDE)
 
 
-@jit
+@part
 def _multiply_add(
     c, at, b, first,
     a00, a01, a02, a03, a10, a11, a12, a13, a20, a21, a22, a23, a30, a31, a32, a33,
@@ -38,21 +44,22 @@ def _multiply_add(
         c[at + _S3 + j] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
 
 
-@jit
+@part
 def _add_product(c, start, a, row, column, b, first, height, depth):
     """c [height, 32] += a [height, depth] b [depth, 32], both sizes multiples of 4.
 
-    c begins at ``start`` and b at ``first``; element (i, p) of a lies at i row + p column.
+    c begins at ``start`` and b at ``first``; element (i, p) of a lies at i row + p column. Where
+    row, column and depth are written as constants, Numba compiles a version for them.
     """
     row, column = _U(row), _U(column)
-    for i in range(_0, _U(height), _4):
+    for i in range(_0, height, _4):
         for p in range(_0, _U(depth), _4):
             x = i * row + p * column
             y = x + row
             z = y + row
             w = z + row
             _multiply_add(
-                c, _U(start) + i * _S, b, _U(first) + p * _S,
+                c, start + i * _S, b, first + p * _S,
                 a[x], a[x + column], a[x + _2 * column], a[x + _3 * column],
                 a[y], a[y + column], a[y + _2 * column], a[y + _3 * column],
                 a[z], a[z + column], a[z + _2 * column], a[z + _3 * column],
@@ -60,28 +67,60 @@ def _add_product(c, start, a, row, column, b, first, height, depth):
             )  # fmt: skip
 
 
-@jit
-def _copy(matrix, out, width, factor):
-    """out [rows, width] = ``matrix`` times ``factor``; what out has beyond stays."""
+@part
+def _zeros(like, size):
+    return np.zeros(size, like.dtype)
+
+
+@part
+def _fill(x, height, value):
+    """x [height, 32] = value"""
+    for i in range(height):
+        at = _U(i * SIDE)
+        for j in range(_S):
+            x[at + j] = x.dtype.type(value)
+
+
+@part
+def _scale(x, height, factor):
+    """x [height, 32] *= factor"""
+    for i in range(height):
+        at = _U(i * SIDE)
+        for j in range(_S):
+            x[at + j] *= x.dtype.type(factor)
+
+
+@part
+def _divide(x, height, by):
+    """x [height, 32] /= by [32]"""
+    for i in range(height):
+        at = _U(i * SIDE)
+        for j in range(_S):
+            x[at + j] /= by[j]
+
+
+@part
+def _copy(matrix, out, width):
+    """out [rows, width] = ``matrix``; what out has beyond stays."""
     for i in range(matrix.shape[0]):
         row, at = contiguous(matrix, i), _U(i * width)
         for j in range(_U(matrix.shape[1])):
-            out[at + j] = row[j] * out.dtype.type(factor)
+            out[at + j] = row[j]
 
 
-@jit
+@part
 def _columns(matrix, start, out, factor):
     """out [width, 32] = the transpose of 32 rows from ``start`` on, or of fewer and zeros."""
     rows = min(SIDE, matrix.shape[0] - start)
     if rows < SIDE:
-        out[:] = out.dtype.type(0)
+        _fill(out, out.size // SIDE, 0.0)
     for i in range(rows):
         row = contiguous(matrix, start + i)
         for j in range(_U(matrix.shape[1])):
             out[j * _S + _U(i)] = row[j] * out.dtype.type(factor)
 
 
-@jit
+@part
 def _uncolumns(matrix, start, out):
     for i in range(min(SIDE, out.shape[0] - start)):
         row = contiguous(out, start + i)
@@ -89,12 +128,12 @@ def _uncolumns(matrix, start, out):
             row[j] = matrix[j * _S + _U(i)]
 
 
-@jit
+@part
 def _slices(matrix, start, out, factor):
     """out [ceil(width / 32), 32, 32] = 32 rows from ``start`` on, cut into slices of columns."""
     rows, width = min(SIDE, matrix.shape[0] - start), matrix.shape[1]
     if rows < SIDE or width % SIDE:
-        out[:] = out.dtype.type(0)
+        _fill(out, out.size // SIDE, 0.0)
     for i in range(rows):
         row = contiguous(matrix, start + i)
         for first in range(0, width, SIDE):
@@ -103,7 +142,7 @@ def _slices(matrix, start, out, factor):
                 out[at + j] = row[_U(first) + j] * out.dtype.type(factor)
 
 
-@jit
+@part
 def _unslice(slices, height, out):
     """out [rows, width] = slices [ceil(width / 32), height, 32]"""
     for i in range(out.shape[0]):
@@ -114,125 +153,196 @@ def _unslice(slices, height, out):
                 row[_U(first) + j] = slices[at + j]
 
 
-@jit
+@part
 def _fours(size):
     return (size + 3) // 4 * 4
 
 
-@jit
+@part
 def _sides(size):
     return (size + SIDE - 1) // SIDE
 
 
-@jit
-def _scores(s, k_rows, depth, some_q, keys, m, start, causal):
-    """s [keys, 32] = the scaled scores; -inf for keys that a query does not see."""
+@part
+def _scores(s, k_rows, depth, some_q, keys, m, start, causal, masks, which):
+    """s [keys, 32] = the scaled scores plus a mask; -inf for keys that a query does not see."""
     t = s.dtype.type
-    for j in range(_U(keys * SIDE)):
-        s[j] = t(0)
-    _add_product(s, 0, k_rows, depth, 1, some_q, 0, keys, depth)
+    if masks.size:
+        mask = masks[which]
+        width = mask.size // _fours(m)
+        for key in range(keys):
+            at, there = _U(key * SIDE), _U(key * width + start)
+            for j in range(_S):
+                s[at + j] = mask[there + j]
+    else:
+        _fill(s, keys, 0.0)
+    _add_product(s, _0, k_rows, _U(depth), _1, some_q, _0, _U(keys), _U(depth))
     for key in range(min(start, m) if causal else m, keys):
+        at, first = _U(key * SIDE), _S  # of the queries that see this key
+        if key < m:
+            first = _U(key - start)
+        for j in range(_S):
+            s[at + j] = s[at + j] if j >= first else t(-np.inf)
+
+
+_MIX_1, _MIX_2, _STRIDE = map(np.uint32, (coins.MIX_1, coins.MIX_2, coins.STRIDE))
+
+
+@part
+def _mixed(x):
+    """See :func:`..coins._mixed`. (Without these casts Numba would go on with 64 bits.)"""
+    x = np.uint32(np.uint32(x ^ (x >> np.uint32(16))) * _MIX_1)
+    x = np.uint32(np.uint32(x ^ (x >> np.uint32(15))) * _MIX_2)
+    return np.uint32(x ^ (x >> np.uint32(16)))
+
+
+@part
+def _coin_rows(seed, start, out):
+    """out [32] = what :func:`..coins.coin_flips` makes of a seed for the rows from ``start`` on."""
+    for j in range(SIDE):
+        out[j] = _mixed(np.uint32(np.uint32(seed) + _mixed(np.uint32(start + j))))
+
+
+@part
+def _drop(x, rows, keys, limit, factor):
+    """x [keys, 32] times ``factor``, or 0, as the coins fall; see :mod:`..coins`."""
+    t = x.dtype.type
+    for key in range(keys):
+        at, column = _U(key * SIDE), np.uint32(np.uint32(key) * _STRIDE)
+        for j in range(_S):
+            hash = _mixed(np.uint32(rows[j] + column))
+            heads = np.uint32(hash >> np.uint32(32 - coins.BITS)) < np.uint32(limit)
+            x[at + j] = x[at + j] * t(factor) if heads else t(0)
+
+
+@part
+def _softmax(s, keys, peak, total):
+    """s [keys, 32] = exp(s - peak), with the largest of each column in peak, the sum in total."""
+    t = s.dtype.type
+    _fill(peak, 1, -np.inf)
+    _fill(total, 1, 0.0)
+    for key in range(keys):
         at = _U(key * SIDE)
-        for j in range(SIDE):
-            if key >= m or (causal and key > start + j):
-                s[at + _U(j)] = t(-np.inf)
+        for j in range(_S):
+            peak[j] = peak[j] if peak[j] > s[at + j] else s[at + j]
+    for j in range(_S):  # nothing to see: weights of 0, divided by 1
+        peak[j] = peak[j] if peak[j] > t(-np.inf) else t(0)
+    for key in range(keys):
+        at = _U(key * SIDE)
+        for j in range(_S):
+            w = exp(s[at + j] - peak[j])
+            s[at + j] = w
+            total[j] += w
+    for j in range(_S):
+        total[j] = total[j] if total[j] != t(0) else t(1)
+
+
+@part
+def _softmax_again(p, gp, keys, peak, total, along):
+    """p [keys, 32] = exp(p - peak) / total; along = the sums of p gp."""
+    t = p.dtype.type
+    for j in range(_S):
+        along[j] = t(0)
+        total[j] = t(1) / total[j]
+    for key in range(keys):
+        at = _U(key * SIDE)
+        for j in range(_S):
+            w = exp(p[at + j] - peak[j]) * total[j]
+            p[at + j] = w
+            along[j] += w * gp[at + j]
+
+
+@part
+def _softmax_vjp(gp, p, keys, along):
+    """gp [keys, 32] = the gradient p (gp - along) of the scores."""
+    for key in range(keys):
+        at = _U(key * SIDE)
+        for j in range(_S):
+            gp[at + j] = (gp[at + j] - along[j]) * p[at + j]
 
 
 @jit
-def _forward(q, k, v, out, peaks, sums, scale, causal):
-    t = q.dtype.type
+def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor):
     n, d, m, e = q.shape[2], q.shape[3], k.shape[2], v.shape[3]
     d4, e4, m4 = _fours(d), _fours(e), _fours(m)
-    k_rows, v_rows = np.zeros(m4 * d4, q.dtype), np.zeros(m4 * e4, q.dtype)
-    some_q, y = np.zeros(d4 * SIDE, q.dtype), np.empty(e4 * SIDE, q.dtype)
-    s, peak, total = np.empty(m4 * SIDE, q.dtype), np.empty(SIDE, q.dtype), np.empty(SIDE, q.dtype)
+    k_rows, v_rows, s = _zeros(q, m4 * d4), _zeros(q, m4 * e4), _zeros(q, m4 * SIDE)
+    some_q, y = _zeros(q, d4 * SIDE), _zeros(q, e4 * SIDE)
+    peak, total, rows = _zeros(q, SIDE), _zeros(q, SIDE), _zeros(seeds, SIDE)
     for a in range(q.shape[0]):
         for b in range(q.shape[1]):
-            _copy(k[a, b], k_rows, d4, 1.0)
-            _copy(v[a, b], v_rows, e4, 1.0)
+            one_q, one_out = q[a, b], out[a, b]
+            _copy(k[a, b], k_rows, d4)
+            _copy(v[a, b], v_rows, e4)
             for start in range(0, n, SIDE):
                 keys = min(m4, start + SIDE) if causal else m4
-                _columns(q[a, b], start, some_q, scale)
-                _scores(s, k_rows, d4, some_q, keys, m, start, causal)
-                peak[:] = t(-np.inf)
-                for key in range(keys):
-                    at = _U(key * SIDE)
-                    for j in range(_S):
-                        peak[j] = peak[j] if peak[j] > s[at + j] else s[at + j]
-                total[:] = t(0)
-                for key in range(keys):
-                    at = _U(key * SIDE)
-                    for j in range(_S):
-                        w = exp(s[at + j] - peak[j])
-                        s[at + j] = w
-                        total[j] += w
-                y[:] = t(0)
-                _add_product(y, 0, v_rows, 1, e4, s, 0, e4, keys)
-                for i in range(e4):
-                    at = _U(i * SIDE)
-                    for j in range(_S):
-                        y[at + j] /= total[j]
-                _uncolumns(y, start, out[a, b])
+                _columns(one_q, start, some_q, scale)
+                _scores(s, k_rows, d4, some_q, keys, m, start, causal, masks, which[a, b])
+                _softmax(s, keys, peak, total)
+                if factor != 1:
+                    _coin_rows(seeds[a, b], start, rows)
+                    _drop(s, rows, keys, limit, factor)
+                _fill(y, e4, 0.0)
+                _add_product(y, _0, v_rows, _1, _U(e4), s, _0, _U(e4), _U(keys))
+                _divide(y, e4, total)
+                _uncolumns(y, start, one_out)
                 for i in range(min(SIDE, n - start)):
-                    peaks[a, b, start + i, 0], sums[a, b, start + i, 0] = peak[i], total[i]
+                    peaks[a, b, start + i], sums[a, b, start + i] = peak[i], total[i]
 
 
 @jit
-def _vjp(q, k, v, g, peaks, sums, gq, gk, gv, scale, causal):
-    t = q.dtype.type
+def _vjp(
+    q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit, factor
+):
     n, d, m, e = q.shape[2], q.shape[3], k.shape[2], v.shape[3]
     d4, e4, m4 = _fours(d), _fours(e), _fours(m)
-    k_rows, v_rows = np.zeros(m4 * d4, q.dtype), np.zeros(m4 * e4, q.dtype)
-    all_gk = np.empty(m4 * _sides(d) * SIDE, q.dtype)
-    all_gv = np.empty(m4 * _sides(e) * SIDE, q.dtype)
-    some_q, some_g = np.zeros(d4 * SIDE, q.dtype), np.zeros(e4 * SIDE, q.dtype)
-    q_slices = np.empty(_sides(d) * SIDE * SIDE, q.dtype)
-    g_slices = np.empty(_sides(e) * SIDE * SIDE, q.dtype)
-    some_gq = np.empty(d4 * SIDE, q.dtype)
-    p, gp = np.empty(m4 * SIDE, q.dtype), np.empty(m4 * SIDE, q.dtype)
-    peak, share, along = np.empty(SIDE, q.dtype), np.empty(SIDE, q.dtype), np.empty(SIDE, q.dtype)
+    k_rows, v_rows, p, gp = (
+        _zeros(q, m4 * d4), _zeros(q, m4 * e4), _zeros(q, m4 * SIDE), _zeros(q, m4 * SIDE)
+    )  # fmt: skip
+    all_gk, all_gv = _zeros(q, m4 * _sides(d) * SIDE), _zeros(q, m4 * _sides(e) * SIDE)
+    some_q, some_g, some_gq = _zeros(q, d4 * SIDE), _zeros(q, e4 * SIDE), _zeros(q, d4 * SIDE)
+    q_slices, g_slices = _zeros(q, _sides(d) * SIDE * SIDE), _zeros(q, _sides(e) * SIDE * SIDE)
+    peak, total, along, rows = (
+        _zeros(q, SIDE), _zeros(q, SIDE), _zeros(q, SIDE), _zeros(seeds, SIDE)
+    )  # fmt: skip
     for a in range(q.shape[0]):
         for b in range(q.shape[1]):
-            _copy(k[a, b], k_rows, d4, 1.0)
-            _copy(v[a, b], v_rows, e4, 1.0)
-            all_gk[:] = t(0)
-            all_gv[:] = t(0)
+            one_q, one_g, one_gq = q[a, b], g[a, b], gq[a, b]
+            _copy(k[a, b], k_rows, d4)
+            _copy(v[a, b], v_rows, e4)
+            _fill(all_gk, m4 * _sides(d), 0.0)
+            _fill(all_gv, m4 * _sides(e), 0.0)
             for start in range(0, n, SIDE):
                 keys = min(m4, start + SIDE) if causal else m4
-                _columns(q[a, b], start, some_q, scale)
-                _columns(g[a, b], start, some_g, 1.0)
-                _slices(q[a, b], start, q_slices, scale)
-                _slices(g[a, b], start, g_slices, 1.0)
-                _scores(p, k_rows, d4, some_q, keys, m, start, causal)
-                for j in range(_U(keys * SIDE)):
-                    gp[j] = t(0)
-                _add_product(gp, 0, v_rows, e4, 1, some_g, 0, keys, e4)
-                peak[:], share[:], along[:] = t(0), t(0), t(0)
+                _columns(one_q, start, some_q, scale)
+                _columns(one_g, start, some_g, 1.0)
+                _slices(one_q, start, q_slices, scale)
+                _slices(one_g, start, g_slices, 1.0)
+                _scores(p, k_rows, d4, some_q, keys, m, start, causal, masks, which[a, b])
+                _fill(gp, m4, 0.0)
+                _add_product(gp, _0, v_rows, _U(e4), _1, some_g, _0, _U(keys), _U(e4))
+                if factor != 1:
+                    _coin_rows(seeds[a, b], start, rows)
+                    _drop(gp, rows, keys, limit, factor)
                 for i in range(min(SIDE, n - start)):
-                    peak[i], share[i] = peaks[a, b, start + i, 0], t(1) / sums[a, b, start + i, 0]
-                for key in range(keys):
-                    at = _U(key * SIDE)
-                    for j in range(_S):
-                        w = exp(p[at + j] - peak[j]) * share[j]
-                        p[at + j] = w
-                        along[j] += w * gp[at + j]
-                for key in range(keys):
-                    at = _U(key * SIDE)
-                    for j in range(_S):
-                        gp[at + j] = (gp[at + j] - along[j]) * p[at + j]
-                some_gq[:] = t(0)
-                _add_product(some_gq, 0, k_rows, 1, d4, gp, 0, d4, keys)
-                for j in range(_U(d4 * SIDE)):
-                    some_gq[j] *= t(scale)
-                _uncolumns(some_gq, start, gq[a, b])
-                for i in range(_sides(d)):
-                    _add_product(
-                        all_gk, i * m4 * SIDE, gp, SIDE, 1, q_slices, i * SIDE * SIDE, keys, SIDE
-                    )
-                for i in range(_sides(e)):
-                    _add_product(
-                        all_gv, i * m4 * SIDE, p, SIDE, 1, g_slices, i * SIDE * SIDE, keys, SIDE
-                    )
+                    peak[i], total[i] = peaks[a, b, start + i], sums[a, b, start + i]
+                for i in range(n - start, SIDE):  # queries that are not there
+                    peak[i], total[i] = 0, np.inf
+                _softmax_again(p, gp, keys, peak, total, along)
+                _softmax_vjp(gp, p, keys, along)
+                if g_mask.size:
+                    _uncolumns(gp, start, g_mask[a, b])
+                if factor != 1:
+                    _drop(p, rows, keys, limit, factor)
+                _fill(some_gq, d4, 0.0)
+                _add_product(some_gq, _0, k_rows, _1, _U(d4), gp, _0, _U(d4), _U(keys))
+                _scale(some_gq, d4, scale)
+                _uncolumns(some_gq, start, one_gq)
+                for i in range(_U(_sides(d))):
+                    at, first = i * _U(m4 * SIDE), i * _S * _S
+                    _add_product(all_gk, at, gp, SIDE, 1, q_slices, first, _U(keys), SIDE)
+                for i in range(_U(_sides(e))):
+                    at, first = i * _U(m4 * SIDE), i * _S * _S
+                    _add_product(all_gv, at, p, SIDE, 1, g_slices, first, _U(keys), SIDE)
             _unslice(all_gk, m4, gk[a, b])
             _unslice(all_gv, m4, gv[a, b])
 
@@ -240,38 +350,52 @@ def _vjp(q, k, v, g, peaks, sums, gq, gk, gv, scale, causal):
 # --- the kernel -----------------------------------------------------------------------------------
 
 
-def takes(q, k, v, mask, keep):
+def takes(q, k, v, mask, seeds):
     """Whether the loops can do it, and would not mostly work on queries that are not there."""
+    lead = q.shape[:-2]
     return (
-        mask is None
-        and keep is None
-        and q.ndim <= 4
+        q.ndim <= 4
         and q.shape[-2] >= SIDE // 4
         and k.size > 0
         and v.size > 0
         and q.size > 0
-        and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+        and lead == k.shape[:-2] == v.shape[:-2]
+        and (seeds is None or seeds.shape == lead)
+        and (mask is None or (mask.ndim >= 2 and _fits(mask.shape[:-2], lead)))
     )
 
 
-def forward(q, k, v, scale, causal):
-    """q [..., n, d], k [..., m, d], v [..., m, e] → [..., n, e]; peaks and sums, each [..., n]."""
+def _fits(own, lead):
+    """Whether the dims ``own`` broadcast to ``lead``."""
+    return len(own) <= len(lead) and all(a in (1, b) for a, b in zip(own[::-1], lead[::-1]))
+
+
+def forward(q, k, v, mask, seeds, *, scale, causal, dropout):
+    """q [..., n, d], k [..., m, d], v [..., m, e] → [..., n, e]; for the vjp, two [..., n]."""
     q, k, v = map(_whole_rows, (q, k, v))
     # Laid out like q, so that merging the heads afterwards is a view and not a copy.
     out = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))
-    peaks, sums = np.empty(q.shape[:-1], q.dtype), np.empty(q.shape[:-1], q.dtype)
-    arrays = _in_two_dims(q, k, v, out, peaks[..., None], sums[..., None])
-    spread(_forward, arrays, float(scale), causal, work=_work(q, k))
+    arrays = _in_two_dims(q, k, v, out)
+    peaks, sums = (np.empty(arrays[0].shape[:3], q.dtype) for _ in range(2))
+    *heads, masks = _of_heads(q, k, mask, seeds)
+    numbers = float(scale), causal, *_odds(dropout)
+    spread(_forward, (*arrays, peaks, sums, *heads), masks, *numbers, work=_work(q, k))
     return out, (peaks, sums)
 
 
-def vjp(g, q, k, v, peaks, sums, scale, causal):
-    """The gradients of q, k and v."""
-    g, q, k, v = map(_whole_rows, (g, q, k, v))
+def vjp(g, inputs, saved, needs, *, scale, causal, dropout):
+    """The gradients of q, k and v, and of the mask if it needs one."""
+    *qkv, mask, seeds = inputs
+    g, q, k, v = map(_whole_rows, (g, *qkv))
     gq, gk, gv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-    arrays = _in_two_dims(q, k, v, g, peaks[..., None], sums[..., None], gq, gk, gv)
-    spread(_vjp, arrays, float(scale), causal, work=3 * _work(q, k))
-    return gq, gk, gv
+    pairs = (q.shape[-2], k.shape[-2]) if needs[3] else (0, 0)
+    g_mask = np.empty((*q.shape[:-2], *pairs), q.dtype)
+    q2, k2, v2, g2, *gradients = _in_two_dims(q, k, v, g, gq, gk, gv, g_mask)
+    *heads, masks = _of_heads(q, k, mask, seeds)
+    numbers = float(scale), causal, *_odds(dropout)
+    arrays = (q2, k2, v2, g2, *saved, *gradients, *heads)
+    spread(_vjp, arrays, masks, *numbers, work=3 * _work(q, k))
+    return gq, gk, gv, g_mask if needs[3] else None, None
 
 
 def _whole_rows(a):
@@ -287,6 +411,31 @@ def _in_two_dims(*arrays):
     if arrays[0].shape[0] < arrays[0].shape[1]:
         arrays = tuple(a.swapaxes(0, 1) for a in arrays)
     return arrays
+
+
+def _of_heads(q, k, mask, seeds):
+    """Each head's seed and the number of its mask; the masks [count, keys, queries], as numbers.
+
+    As the scores lie: so keys and queries are filled up to whole turns of the loops.
+    """
+    (*lead, n, _), m = q.shape, k.shape[-2]
+    seeds = np.zeros(lead, np.int64) if seeds is None else np.asarray(seeds, np.int64)
+    which, masks = np.zeros_like(seeds), np.empty((0, 0), q.dtype)
+    if mask is not None:
+        *own, _, _ = mask.shape
+        if mask.dtype == np.bool_:
+            mask = np.where(mask, q.dtype.type(0), q.dtype.type(-np.inf))
+        masks = np.full((*own, -(-m // 4) * 4, -(-n // SIDE) * SIDE), -np.inf, q.dtype)
+        masks[..., :m, :n] = mask.swapaxes(-1, -2)
+        masks = masks.reshape(math.prod(own), -1)
+        which[...] = np.arange(len(masks)).reshape(own)
+    heads = _in_two_dims(seeds[..., None, None], which[..., None, None])
+    return *(np.ascontiguousarray(x[..., 0, 0]) for x in heads), masks
+
+
+def _odds(dropout):
+    """What is compared with a hash, and what the weights that are left are multiplied by."""
+    return coins.heads_below(1 - dropout), 1 / (1 - dropout) if dropout < 1 else 0.0
 
 
 def _work(q, k):

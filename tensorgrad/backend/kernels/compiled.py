@@ -437,16 +437,14 @@ def scores_vjp(gp, p):
 _by_blocks = attention_kernel(sys.modules[__name__])  # NumPy's products, these passes
 
 
-def _attention(q, k, v, mask, keep, *, scale, causal):
-    if attention_loops.takes(q, k, v, mask, keep):
-        return attention_loops.forward(q, k, v, scale, causal)
-    return _by_blocks.forward(q, k, v, mask, keep, scale=scale, causal=causal)
+def _attention(*inputs, **params):
+    kernel = attention_loops if attention_loops.takes(*inputs) else _by_blocks
+    return kernel.forward(*inputs, **params)
 
 
-def _attention_vjp(g, inputs, saved, needs, *, scale, causal):
-    if attention_loops.takes(*inputs):
-        return *attention_loops.vjp(g, *inputs[:3], *saved, scale, causal), None, None
-    return _by_blocks.vjp(g, inputs, saved, needs, scale=scale, causal=causal)
+def _attention_vjp(g, inputs, saved, needs, **params):
+    kernel = attention_loops if attention_loops.takes(*inputs) else _by_blocks
+    return kernel.vjp(g, inputs, saved, needs, **params)
 
 
 # --- the gradient of a look-up --------------------------------------------------------------------

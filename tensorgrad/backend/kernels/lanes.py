@@ -42,12 +42,17 @@ def _use_whole_registers():
 _use_whole_registers()
 
 
-def jit(function):
+def jit(function, **options):
     """Compile ``function`` for the types it is called with, once; the result is kept on disk."""
     try:
-        return numba.njit(function, cache=True, fastmath=_FREE, **_OPTIONS)
+        return numba.njit(function, cache=True, fastmath=_FREE, **_OPTIONS, **options)
     except RuntimeError:  # neither beside this file nor in the user's folder can be written
-        return numba.njit(function, fastmath=_FREE, **_OPTIONS)
+        return numba.njit(function, fastmath=_FREE, **_OPTIONS, **options)
+
+
+def part(function):
+    """As ``jit``, for what only compiled functions call: Python has no way in, and is saved one."""
+    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 class _Announcement(event.Listener):

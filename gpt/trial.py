@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorgrad
 from tensorgrad import distributed
-from tensorgrad.optim import clip_grad_norm_
+from tensorgrad.optim import AdamW, clip_grad_norm_
 
 from . import choices, corpus, launcher
 from .costs import flops_per_token
@@ -147,7 +147,8 @@ def step_seconds(config: RunConfig, vocab: int) -> float:
     tensorgrad.manual_seed(config.seed)
     model = GPT(config.model(vocab))
     model.recompute = config.recompute
-    parallel, optimizer = workers.parallel(model), adamw(model, config)
+    kind = workers.divided(AdamW, config.shard_optimizer)
+    parallel, optimizer = workers.parallel(model), adamw(model, config, kind)
     own = workers.rows(config.batch)
     x = tensorgrad.randint(0, vocab, (own.stop - own.start, config.context))
 

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 RECENT = 100  # losses that a new one is compared with
-FEWEST = 10  # of them; before, nothing is known of what is usual
+FEWEST = 10  # of them; before, a loss must be twice their mean as well
 
 
 class Patience:
@@ -47,6 +47,8 @@ class Patience:
 class Spikes:
     """Finds a training loss more than ``limit`` nats above the mean of the recent ones.
 
+    The first few losses of a model can scatter; but one that explodes at once is found as well.
+
     >>> spikes = Spikes(limit=3.0)
     >>> [spikes.above(loss) for loss in [2.0] * 20 + [4.0, 5.9]][-2:]
     [None, 2.0952380952380953]
@@ -58,9 +60,10 @@ class Spikes:
 
     def above(self, loss: float) -> float | None:
         """The mean that ``loss`` is too far above, or None; an ordinary loss is remembered."""
-        if self.limit and len(self.recent) >= FEWEST:
+        if self.limit and self.recent:
             mean = sum(self.recent) / len(self.recent)
-            if loss > mean + self.limit:
+            usual = mean if len(self.recent) >= FEWEST else 2 * mean
+            if loss > max(usual, mean + self.limit):
                 return mean
         self.recent.append(loss)
         return None

@@ -144,12 +144,12 @@ def test_choices_from_a_file(here: Path, call: Callable[..., Answer]) -> None:
     (here / "run.toml").write_text(
         'preset = "textbook"\ndata = "text.txt"\ntokenizer = "char"\nwidth = 16\ntop-k = "none"\n'
         "layers = 1\nsample_tokens = 2\nlr = 1\nsteps = 9\neval_batches = 1\nbias = false\n"
-        'prompt = "3 times"\n'
+        'prompt = "3 times"\nspike = 0\n'
     )
     assert call("train", "--config", "run.toml", "--steps", "2", "--out", "run")[0] == 0
     assert folder.read_config(here / "run")[0] == dataclasses.replace(
         PRESETS["textbook"], data="text.txt", tokenizer="char", width=16, top_k=None, layers=1,
-        sample_tokens=2, lr=1.0, steps=2, eval_batches=1, bias=False,
+        sample_tokens=2, lr=1.0, spike=0.0, steps=2, eval_batches=1, bias=False,
         prompt="3 times",
     )  # fmt: skip
     # On resuming the run's own choices are there already; a file can change what flags can.

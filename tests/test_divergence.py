@@ -183,6 +183,13 @@ def test_a_spike_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert state(run.out)["header"]["facts"]["step"] == 12
 
 
+def test_a_loss_that_explodes_at_once(tmp_path: Path) -> None:
+    """A rate that is far too high: the loss was 2.9, and would be thousands in the second step."""
+    run = trainer(tmp_path / "run", lr=50.0, warmup=0, clip=0.0)
+    message = diverged(run)
+    assert re.search(r"in step 2: the loss is \d{3,}\.\d+ and was 2\.\d+ on average", message)
+
+
 def test_without_the_limit_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(run: Trainer) -> None:
         run.model.norm.weight.data.mul_(300)
@@ -195,7 +202,12 @@ def test_without_the_limit_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_is_a_spike() -> None:
     spikes = Spikes(3.0)
     assert [spikes.above(9.0) for _ in range(9)] == [None] * 9
-    assert spikes.above(99.0) is None  # too few to know
+    assert spikes.above(17.9) is None  # too few to know
+    assert spikes.above(99.0) == pytest.approx(9.9, abs=0.1)
+    spikes = Spikes(3.0)
+    assert spikes.above(99.0) is None  # there is nothing to compare it with
+    spikes = Spikes(0.0)
+    assert [spikes.above(loss) for loss in (1.0, 1e9)] == [None, None]
     spikes = Spikes(3.0)
     for n in range(200):
         assert spikes.above(2.0 + n % 2) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -20,12 +21,29 @@ an evening with it:
 
 Each command has a --help of its own. Ctrl-C saves a training, which --resume
 continues. Exit codes: 0 done; 1 done, but not as expected (train --check); 2
-bad input or a failure, in one line; 3 the training has diverged; 130 Ctrl-C.
+bad input or a failure, in one line; 3 the training has diverged; 130 Ctrl-C,
+143 SIGTERM.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line."""
+
+    commands: dict[str, _Parser]
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Words that nobody knows are refused by the parser of the command, which knows more."""
+        given, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.commands[given.command].refuse(unknown)
+        return given
+
+    def refuse(self, words: list[str]) -> NoReturn:
+        """End with a complaint, and perhaps a guess what was meant."""
+        known = self._option_string_actions
+        near = get_close_matches(words[0].partition("=")[0], known, n=1, cutoff=0.75)
+        hint = f" (do you mean {near[0]}?)" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(end(f"error: {' '.join(message.split())}; {self.prog} --help tells more", 2))
@@ -37,7 +55,7 @@ def _command(name: str) -> Any:
     return import_module(f"gpt.commands.{name}")
 
 
-def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
+def parser_for(argv: Sequence[str]) -> _Parser:
     """A parser of all commands that has the flags of those in ``argv``."""
     parser = _Parser(
         prog="python -m gpt",
@@ -50,6 +68,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help)
         if name in argv:
             _command(name).add(sub)
+    parser.commands = commands.choices
     return parser
 
 

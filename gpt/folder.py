@@ -37,7 +37,10 @@ def read_config(folder: Path) -> tuple[RunConfig, GPTConfig]:
         record = json.loads(path.read_text(encoding="utf-8"))
         return RunConfig.from_json(record["run"]), GPTConfig.from_json(record["model"])
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"there is no run in {folder}: {path} is missing") from None
+        raise FileNotFoundError(
+            f"there is no run in {folder}: {path} is missing; name the folder that a training was "
+            "given with --out"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not the config of a run ({error}): restore it from a copy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import unicodedata
@@ -21,6 +22,7 @@ from .config import GPTConfig
 from .costs import peak_memory
 from .folder import BEST, CHECKPOINT, METRICS, PREVIOUS, SAMPLE, SUMMARY
 from .model import GPT, Block
+from .tensorboard import FOLDER as TENSORBOARD
 
 if TYPE_CHECKING:
     from .train import Trainer
@@ -39,6 +41,15 @@ class Report(Callback):
             f"{trainer.tokens:,} tokens of {trainer.characters / trainer.tokens:.1f} characters "
             f"({trainer.tokenizer.name}) from {c.data or 'the Python language reference'}"
         )
+        trainer.say(
+            "losses are in nats per token, the lower the better; guessing would be "
+            f"{math.log(m.vocab_size):.2f}"
+        )
+        if c.warmup >= c.steps > 1:
+            trainer.say(
+                f"the learning rate will not get to {c.lr:g}: --warmup {c.warmup:,} takes all of "
+                f"--steps {c.steps:,}"
+            )
         if c.recompute:
             trainer.say(memory_saved(trainer.model, c.batch))
         self.bar = progress(trainer.step, c.steps)
@@ -81,8 +92,9 @@ def _tell_the_end(trainer: Trainer, result: Result) -> None:
         f"(in the lines above: over {trainer.config.eval_batches} random batches)"
     )
     if result.reason == "patience":
+        since = trainer.patience.since
         say(
-            f"stopped early after step {result.step:,}: the {trainer.patience.since} evaluations "
+            f"stopped early after step {result.step:,}: the {since} evaluation{'s' * (since > 1)} "
             f"since step {best['step']:,} found no better loss than {best['val_loss']:.4f}; "
             f"its weights are in {out / BEST}"
         )
@@ -91,7 +103,7 @@ def _tell_the_end(trainer: Trainer, result: Result) -> None:
     title = f"{out.resolve().name}: {result.model.parameter_count():,} parameters"
     config = trainer.model_config
     pictures, advice = draw(out, title, config) if trainer.config.pictures else ([], [])
-    names = (CHECKPOINT, PREVIOUS, BEST, METRICS, SUMMARY)
+    names = (CHECKPOINT, PREVIOUS, BEST, METRICS, SUMMARY, TENSORBOARD)
     written = [*(out / name for name in names if (out / name).exists()), *pictures]
     heading = " sample "
     if summary["sample_step"] != result.step:
@@ -105,9 +117,10 @@ def _tell_the_end(trainer: Trainer, result: Result) -> None:
 def memory_saved(model: GPT, batch: int) -> str:
     """What --recompute saves, measured."""
     less, more = (peak_memory(model, batch, on) / 2**20 for on in (True, False))
+    saved = f"{1 - less / more:.0%} saved" if less < more else "the model is too small to save any"
     return (
         f"recompute: a batch takes {less:,.1f} MiB beside the weights, without it {more:,.1f} "
-        f"MiB: {1 - less / more:.0%} saved (peaks measured with tracemalloc)"
+        f"MiB: {saved} (peaks measured with tracemalloc)"
     )
 
 

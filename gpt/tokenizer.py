@@ -346,7 +346,10 @@ def _encoding(name: str) -> tiktoken.Encoding:
 
     known = tiktoken.list_encoding_names()
     if name not in known:
-        raise ValueError(f"unknown tokenizer {name!r}: there are bpe, char, {', '.join(known)}")
+        hint = "; for a file, see prepare --tokenizer" if name.endswith(".json") else ""
+        raise ValueError(
+            f"unknown tokenizer {name!r}: there are bpe, char, {', '.join(known)}{hint}"
+        )
     # r50k_base is GPT-2's vocabulary with the same ids, in another file, which may be at hand.
     for candidate in (name, "r50k_base") if name == "gpt2" else (name,):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ def test_the_user_is_told(straight: Path) -> None:
     model = "3,728 parameters: layers 1, heads 2, width 16, context 8, vocabulary 18"
     assert said.startswith(model)
     assert f"{len(TEXT):,} tokens of 1.0 characters (char) from {straight.parent}" in said
+    assert f"guessing would be {math.log(18):.2f}\n" in said
     for row in metrics(straight):
         assert re.search(rf"step +{row['step']} +train loss {row['train_loss']:.4f} ", said)
     assert " sample ----------" in said
@@ -29,6 +31,23 @@ def test_the_user_is_told(straight: Path) -> None:
         f"wrote {straight}: {CHECKPOINT}, {PREVIOUS}, {BEST}, {METRICS}, {SUMMARY}, "
         "loss.svg, loss.png, training.svg, training.png, block.svg, " in said
     )
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("warmup", "told"), [(3, False), (4, True)])
+def test_a_warm_up_that_takes_the_whole_run(warmup: int, told: bool, tmp_path: Path) -> None:
+    lines: list[str] = []
+    trainer(tmp_path / "run", say=lines.append, steps=4, warmup=warmup).run()
+    line = "the learning rate will not get to 0.01: --warmup 4 takes all of --steps 4"
+    assert (line in lines) == told
+
+
+def test_what_recompute_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model so small that it saves nothing, no negative percentage is told."""
+    for peaks, told in (({True: 2**20, False: 4 * 2**20}, ": 75% saved ("),
+                        ({True: 2**20 + 9, False: 2**20}, "too small to save any (")):  # fmt: skip
+        monkeypatch.setattr(reporting, "peak_memory", lambda model, batch, on, p=peaks: p[on])
+        assert told in reporting.memory_saved(None, 3)
 
 
 @pytest.mark.usefixtures("quick")

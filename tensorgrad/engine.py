@@ -80,7 +80,12 @@ def backward(
             if to in owned:
                 g.add_to(pending[to])
                 return
-            like = to if isinstance(to, Node) else to.array
+            if isinstance(to, Node):
+                like = to
+            elif inputs is None and not (watched and to.hooks) and _add_to_grad(to, g):
+                return
+            else:
+                like = to.array
             g, fresh = g.laid_out_like(like.strides), True
         if g.shape != to.shape:
             g, fresh = unbroadcast(xp, g, to.shape), not create_graph
@@ -151,6 +156,20 @@ def backward(
                 node.release()
     results = [found.get(id(t.node or t)) for t in inputs or ()]
     return [r if r is None or create_graph else wrap(arrays_xp.asarray(r)) for r in results]
+
+
+def _add_to_grad(leaf: Any, g: Any) -> bool:
+    """Add what was scattered to the ``.grad`` that a leaf has, without the zeros around it.
+
+    Whether that was possible. The gradient of a large table, used also as output layer or by
+    several batches, then costs as much as the rows that were looked up.
+    """
+    grad = leaf._grad
+    if grad is None or grad.needs_grad or (grad.shape, grad.array.dtype) != (g.shape, g.dtype):
+        return False
+    g.add_to(grad.array)
+    grad.wrote("the accumulation of gradients")
+    return True
 
 
 def accumulate(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:

@@ -425,3 +425,37 @@ def test_log_softmax_is_rounded_once(backend: str) -> None:
     exact -= np.log(np.exp(exact).sum(1, keepdims=True))
     y = tensorgrad.log_softmax(tensorgrad.from_numpy(x), 1).numpy()
     np.testing.assert_array_less(np.abs(y - exact), 2 * np.spacing(np.abs(y).max()))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_rows_are_added_to_a_gradient_that_is_there(
+    backend: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without zeros of the size of the table: to that of a tied layer, and of the batch before."""
+    table = tensorgrad.from_numpy(values("normal", (7, 3), dtype)).requires_grad_()
+    index = tensorgrad.tensor([[1, 6, 1], [4, 0, 1]])
+    x, g = values("normal", (2, 3), dtype, 1), values("normal", (2, 3, 3), dtype, 2)
+
+    def loss() -> Any:
+        rows = tensorgrad.embedding(table, index) * tensorgrad.from_numpy(g)
+        return rows.sum() + (tensorgrad.from_numpy(x) @ table.T).sum() + 2 * table[5].sum()
+
+    def dense(*args: Any) -> None:
+        raise AssertionError("zeros were made")
+
+    expected = np.zeros((7, 3), dtype)
+    np.add.at(expected, index.numpy(), g)
+    expected += x.sum(0)
+    expected[5] += 2
+    (once,) = tensorgrad.autograd.grad(loss(), table)  # there is no .grad to add to
+    np.testing.assert_allclose(once.numpy(), expected, *TOLERANCE[dtype])
+    loss().backward()
+    kept = table.grad
+    memory, squares = kept.numpy(), (kept.detach().requires_grad_() ** 2).sum()
+    monkeypatch.setattr("tensorgrad.backend.scatter.Scattered.laid_out_like", dense)
+    loss().backward()
+    assert table.grad is kept
+    assert table.grad.numpy() is memory
+    np.testing.assert_allclose(memory, 2 * expected, *TOLERANCE[dtype])
+    with pytest.raises(RuntimeError, match="the accumulation of gradients"):
+        squares.backward()

@@ -37,6 +37,7 @@ COMPILED = frozenset(
         "softmax_vjp",
         "log_softmax",
         "log_softmax_vjp",
+        "dropout",
     )
 )
 

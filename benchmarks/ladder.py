@@ -39,6 +39,7 @@ def cases() -> dict[str, tuple[Callable, Callable, list[np.ndarray], float, floa
     wide, x, weight = rows(768, 512), rows(768, 128), rows(128)
     logits, targets = rows(256, 50_257), np.arange(256)
     q, k, v = (rows(12, 4, 64, 32) for _ in range(3))
+    keep = np.random.default_rng(0).random(wide.shape) >= 0.2
     seeds, may = np.arange(48).reshape(12, 4), np.tri(64, dtype=bool)
     flops = -2 * 2 * 12 * 4 * 64 * 64 * 32 / 2  # two products, the causal half of each
     return {
@@ -59,6 +60,10 @@ def cases() -> dict[str, tuple[Callable, Callable, list[np.ndarray], float, floa
             lambda x: fused.cross_entropy(x, tensorgrad.from_numpy(targets)).sum(),
             lambda x: F.cross_entropy(x, torch.from_numpy(targets), reduction="sum"),
             [logits], logits.nbytes, 2 * logits.nbytes,
+        ),
+        "dropout, 0.2": (
+            lambda x: fused.dropout(x, keep, p=0.2), lambda x: F.dropout(x, 0.2),
+            [wide], 2 * wide.nbytes + keep.nbytes, 2 * wide.nbytes + keep.nbytes,
         ),
         "attention": (
             lambda q, k, v: fused.scaled_dot_product_attention(

@@ -321,7 +321,7 @@ def test_dropout_keeps_the_expectation() -> None:
 def test_dropout_is_in_four_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings, attention weights, and the results of attention and feed-forward layer."""
     seen = Counter()
-    for name in ("dropout_mask", "dropout_seeds"):
+    for name in ("kept", "dropout_seeds"):
         original = getattr(nn.functional.noise, name)
         monkeypatch.setattr(
             nn.functional.noise,

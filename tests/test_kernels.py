@@ -158,6 +158,20 @@ def test_cross_entropy_with_impossible_classes(backend: str, dtype: str) -> None
     assert (logits.grad.numpy()[:, 4:] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout(backend: str, kind: str, dtype: str) -> None:
+    """To the bit; and nothing but what is kept stays for the backward pass."""
+    for shape in (*SHAPES, (0, 3)):
+        x, keep = values(kind, shape, dtype), values("normal", shape, dtype, 1) > 0
+        for p in (0.0, 0.3, 1.0):
+            agree(lambda x, keep, p=p: fused.dropout(x, keep, p=p), [x, keep], 0, 0)
+    ends = np.array([np.inf, -np.inf, np.nan, np.inf], dtype)
+    agree(lambda x, keep: fused.dropout(x, keep, p=0.5), [ends, ends > 0], 0, 0)
+    y = fused.dropout(tensorgrad.from_numpy(x).requires_grad_(), keep, p=0.5)
+    assert [getattr(a, "dtype", None) for a in y.node.saved] == [np.bool_, None]
+
+
 def qkv(lead: tuple[int, ...], n: int, m: int, d: int, kind: str, dtype: str) -> list[np.ndarray]:
     return [values(kind, (*lead, size, d), dtype, i) for i, size in enumerate((n, m, m))]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import tensorgrad
 from tensorgrad import Generator, Tensor
+from tensorgrad import fused as _fused
 
 __all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"]
 
 
-def dropout_mask(
-    shape: tuple[int, ...], p: float, dtype: object, generator: Generator | None
-) -> Tensor:
-    """0 with probability ``p``, else 1 / (1 - p)."""
-    keep = tensorgrad.rand(shape, generator=generator, dtype=dtype) >= p
-    return keep.to(dtype) * (1 / (1 - p) if p < 1 else 0.0)
+def kept(shape: tuple[int, ...], p: float, dtype: object, generator: Generator | None) -> Tensor:
+    """False with probability ``p``; drawn as numbers of ``dtype``."""
+    return tensorgrad.rand(shape, generator=generator, dtype=dtype) >= p
 
 
 def dropout_seeds(shape: tuple[int, ...], generator: Generator | None) -> Tensor:
@@ -46,8 +44,10 @@ def _dropout(
         raise ValueError(f"dropout: p must be a probability, not {p}")
     if not training or p == 0:
         return input
-    mask = dropout_mask(shape, p, input.dtype, generator)
-    return input.mul_(mask) if inplace else input * mask
+    keep = kept(shape, p, input.dtype, generator)
+    if inplace:
+        return input.mul_(keep.to(input.dtype) * (1 / (1 - p) if p < 1 else 0.0))
+    return _fused.dropout(input, keep, p=p)
 
 
 def _dropout_channels(
@@ -127,7 +127,7 @@ def alpha_dropout(
     if p == 1:
         return input.mul_(0) if inplace else input * 0
     low = -1.7580993408473766  # -alpha · scale of selu
-    keep = tensorgrad.rand(tuple(input.shape), generator=generator, dtype=input.dtype) >= p
+    keep = kept(tuple(input.shape), p, input.dtype, generator)
     scale = ((1 - p) * (1 + p * low**2)) ** -0.5
     shift = tensorgrad.where(keep, 0.0, low * scale).to(input.dtype) - low * scale * p
     factor = keep.to(input.dtype) * scale

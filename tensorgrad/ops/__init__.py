@@ -90,6 +90,7 @@ from .elementwise import (
 from .fused import (
     binary_cross_entropy,
     cross_entropy,
+    dropout,
     gelu,
     layer_norm,
     linear,

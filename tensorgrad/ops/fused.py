@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core import fused
+from ..core import accelerated, fused, op
 
 SQRT_HALF = 0.7071067811865476
 SQRT_2_OVER_PI = 0.7978845608028654
@@ -119,6 +119,30 @@ def binary_cross_entropy(xp, p, target):
     log_p = _log_from_100(xp, xp.log(xp.where(some, p, 1.0)), some)
     log_q = _log_from_100(xp, xp.log1p(-xp.where(not_all, p, 0.0)), not_all)
     return -(target * log_p + (1 - target) * log_q)
+
+
+def _dropouts(source):
+    for shape in ((), (3,), (2, 3), (0, 2)):
+        yield (source.normal(*shape), source.mask(*shape)), {"p": 0.2}
+    yield (source.normal(2, 3, 2), source.mask(2, 3, 1)), {"p": 0.5}  # whole channels
+    yield (source.normal(3, 2).T, source.mask(2, 3)), {"p": 1.0}
+
+
+@accelerated("dropout")
+def _dropped(xp, x, keep, p):
+    return x * (xp.astype(keep, x.dtype) * (1 / (1 - p) if p < 1 else 0.0))
+
+
+@op(samples=_dropouts)
+def dropout(xp, x, keep, /, p):
+    """x / (1 - p) where ``keep``, else 0; the caller has drawn what is kept.
+
+    An op and no composite, so that a node keeps ``keep`` alone; its derivative is the same again.
+    """
+    return _dropped(xp, x, keep, p=p)
+
+
+dropout.vjp(lambda xp, g, keep, p: _dropped(xp, g, keep, p=p), None)
 
 
 def _attentions(source):

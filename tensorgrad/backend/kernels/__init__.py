@@ -38,6 +38,7 @@ COMPILED = frozenset(
         "softmax_vjp",
         "log_softmax",
         "log_softmax_vjp",
+        "dropout",
     )
 )
 

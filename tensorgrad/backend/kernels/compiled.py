@@ -352,6 +352,25 @@ def log_softmax_vjp(g, y, axis):
     return _over_rows(_log_softmax_vjp, (g, y), axis)
 
 
+# --- dropout: y = x / (1 - p) where it is kept, else 0 --------------------------------------------
+
+
+@jit
+def _dropout(x, keep, y, factor):
+    t = x.dtype.type
+    for i in range(x.size):
+        y[i] = x[i] * (t(factor) if keep[i] else t(0))
+
+
+def dropout(x, keep, *, p):
+    """The result; None unless these are floats, and a boolean for each."""
+    if x.dtype.char not in "fd" or keep.dtype != np.bool_ or keep.shape != x.shape:
+        return None
+    y = np.empty(x.shape, x.dtype)
+    spread(_dropout, (_flat(x), _flat(keep), y.reshape(-1)), 1 / (1 - p) if p < 1 else 0.0)
+    return y
+
+
 # --- the passes over the scores of scaled_dot_product_attention -----------------------------------
 
 
@@ -471,6 +490,7 @@ KERNELS = {
     "softmax_vjp": softmax_vjp,
     "log_softmax": log_softmax,
     "log_softmax_vjp": log_softmax_vjp,
+    "dropout": dropout,
     "add_rows": add_rows,
     **steps.KERNELS,
     "gelu": Kernel(_gelu, _gelu_vjp),

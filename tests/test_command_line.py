@@ -94,7 +94,8 @@ def test_every_field_is_a_flag(
         "layers": 2, "heads": 2, "positions": "sinusoidal", "activation": "relu", "bias": False,
         "tied": False, "dropout": 0.3, "init": "torch", "batch": 3, "accumulate": 2,
         "steps": 2, "lr": 0.25, "min_lr": 0.125, "warmup": 1, "weight_decay": 0.5, "beta1": 0.75,
-        "beta2": 0.875, "clip": 2.0, "spike": 9.0, "patience": 5, "recompute": True, "seed": 4,
+        "beta2": 0.875, "clip": 2.0, "spike": 9.0, "patience": 5, "recompute": True,
+        "shard_optimizer": True, "seed": 4,
         "eval_every": 3, "eval_batches": 1, "save_every": 5, "tensorboard": True, "pictures": False,
         "prompt": "é", "sample_tokens": 6, "temperature": 1.5, "top_k": 7,
     }  # fmt: skip

@@ -39,8 +39,8 @@ def explained(
     return Diverged(
         f"the training has diverged in step {step}: {what}"
         + (f"; {where}" if where else "; no single operation gives nan or inf")
-        + f". The learning rate is {lr:.3g}: try a lower --lr, a longer --warmup, a smaller "
-        f"--clip{remedy}. "
+        + f". The learning rate is {lr:.3g}: try a lower --lr, a longer --warmup"
+        f"{remedy}. "
         + (
             f"The last good checkpoint, {kept}, is kept; to go on from it: {again} "
             f"--lr {lr / 4:.1g}"

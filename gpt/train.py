@@ -214,7 +214,15 @@ class Trainer:
     def _restore(self) -> str:
         """Go back to the last checkpoint, or to the one before it; returns what was bad, if so."""
         paths = [self.out / CHECKPOINT, self.out / PREVIOUS]
-        path, problem = checkpoint.restore_first(paths, self._restore_from)
+        try:
+            path, problem = checkpoint.restore_first(paths, self._restore_from)
+        except ValueError as error:
+            if not (self.out / BEST).exists():
+                raise
+            raise ValueError(
+                f"{error}; {BEST} beside it is an earlier checkpoint: under the name {CHECKPOINT} "
+                "the run can go on from it"
+            ) from None
         if self.config.steps < self.step:
             raise ValueError(
                 f"the run in {self.out} has done {self.step} steps already: "
@@ -323,6 +331,7 @@ class Trainer:
 
     def _diverged(self, step: int, what: str, where: str, remedy: str = "") -> Diverged:
         lr, kept = self.optimizer.param_groups[0]["lr"], self.out / CHECKPOINT
+        remedy = (", a smaller --clip" if self.config.clip else ", a --clip of 1") + remedy
         return divergence.explained(step, what, where, lr, kept, self.how_to_go_on, remedy)
 
     @np.errstate(all="ignore")

@@ -149,9 +149,16 @@ def test_both_bad(tmp_path: Path) -> None:
     flipped(out / CHECKPOINT)
     truncated(out / PREVIOUS)
     before = contents(out)
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is corrupt"):
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is corrupt.* best\.safetensors"):
         trainer(out, resume=True)
     assert contents(out) == before
+    (out / BEST).rename(out / CHECKPOINT)  # as the complaint says
+    assert trainer(out, resume=True).run()
+    for name in (BEST, PREVIOUS):
+        (out / name).unlink(missing_ok=True)
+    flipped(out / CHECKPOINT)
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is corrupt[^;]*$"):
+        trainer(out, resume=True)
 
 
 def test_loading_runs_no_code(tmp_path: Path) -> None:

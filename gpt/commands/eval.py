@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from .. import corpus, trained
 from ..evaluation import STRETCHES, Evaluation, evaluate
 from ..reporting import count_up
 from ..trained import Trained
+from .flags import path
 
 DESCRIPTION = """\
 Tell how well a trained model predicts a text: its loss, perplexity and bits per
@@ -47,7 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint file in one"
+        "run", type=path, metavar="RUN", help="folder of a run, or a checkpoint file in one"
     )
     parser.add_argument(
         "--data", metavar="PATH", help="UTF-8 text (also .gz), lines of JSON (.jsonl), a folder of "

@@ -27,6 +27,7 @@ from ..figures import (
 from ..figures.labels import read
 from ..model import GPT
 from ..presets import RunConfig
+from .flags import path
 
 PANELS = 36  # maps of attention in one file; with more heads every layer has a file
 BATCH = 512  # tokens that the loss is of, in windows as long as the context; one at least
@@ -126,10 +127,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "run", type=Path, metavar="PATH", help="the folder of a run, or a checkpoint in it"
+        "run", type=path, metavar="PATH", help="the folder of a run, or a checkpoint in it"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the pictures [figures in the run's]"
+        "--out", type=path, metavar="DIR", help="folder of the pictures [figures in the run's]"
     )
     parser.add_argument(
         "--text", metavar="TEXT", help="what the model reads [how the validation text begins]"

@@ -36,6 +36,13 @@ def or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
+def path(text: str) -> Path:
+    """Reads a path; an empty one, which would be the folder one is in, is a variable not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: is a variable not set? . is this folder")
+    return Path(text)
+
+
 def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -73,7 +80,7 @@ def add_starting_points(parser: argparse.ArgumentParser) -> None:
     """The flags that choose many things at once."""
     parser.add_argument("--preset", choices=PRESETS, help="named settings, see below [default]")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file of choices, `width = 64` and the "
+        "--config", type=path, metavar="FILE", help="TOML file of choices, `width = 64` and the "
         "like; flags go before it, and it before the preset"
     )  # fmt: skip
 

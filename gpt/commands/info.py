@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from .. import costs, folder, train
 from ..model import GPT
 from ..presets import PRESETS
-from .flags import add_choices, add_starting_points, chosen
+from .flags import add_choices, add_starting_points, chosen, path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "Tell a model's parameters, its operations per token and its memory in\n"
         "training: of the run in DIR, or of one with these choices."
     )
-    parser.add_argument("run", type=Path, metavar="DIR", nargs="?", help="folder of a run")
+    parser.add_argument("run", type=path, metavar="DIR", nargs="?", help="folder of a run")
     add_starting_points(parser)
     add_choices(parser)
 

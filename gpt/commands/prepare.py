@@ -12,6 +12,7 @@ from .. import corpus, tokenizer
 from ..corpus import Facts
 from ..shards import SHARD, dtype_for
 from ..sources import GLOBS, INVALID, Source
+from .flags import path
 
 DESCRIPTION = """\
 Cut a text into tokens and write them to a folder that `train --data` takes.
@@ -44,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("source", metavar="PATH", help="a text file, .jsonl, .gz or a folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new folder")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="the new folder")
     parser.add_argument(
         "--tokenizer", default="bpe", metavar="NAME", help="bpe, char, an encoding of tiktoken, or "
         "a file tokenizer.json that is there already [bpe]"

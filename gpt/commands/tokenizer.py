@@ -13,6 +13,7 @@ from .. import corpus, data, tokenizer
 from ..reporting import printable
 from ..tokenizer import Tokenizer
 from . import prepare
+from .flags import path
 
 # Backgrounds of the 256 colours that terminals have, light enough for black letters.
 COLOURS = (153, 157, 223, 218, 159, 229)
@@ -40,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     layout: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     train = actions.add_parser("train", help="learn from a text", description=TRAIN, **layout)
     train.add_argument("source", metavar="PATH", help="a text file, .jsonl, .gz or a folder")
-    train.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new .json file")
+    train.add_argument("--out", type=path, required=True, metavar="FILE", help="a new .json file")
     train.add_argument(
         "--vocab-size", type=int, default=1024, metavar="N", help="tokens to learn, from the first "
         f"{corpus.SAMPLE // 10**6} million characters [1024]"

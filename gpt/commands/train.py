@@ -10,7 +10,7 @@ from typing import Any
 from tensorgrad import distributed
 
 from .. import expectations, folder, train, trial
-from .flags import add_choices, add_starting_points, chosen, presets_as_flags
+from .flags import add_choices, add_starting_points, chosen, path, presets_as_flags
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "presets:\n" + "\n".join(presets_as_flags())
     add_starting_points(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the run [runs/PRESET]; one that is "
+        "--out", type=path, metavar="DIR", help="folder of the run [runs/PRESET]; one that is "
         "there already is kept under another name"
     )  # fmt: skip
     parser.add_argument(

@@ -7,7 +7,6 @@ import ast
 import dataclasses
 import secrets
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import trained
@@ -16,7 +15,7 @@ from ..sampling import Sampling
 from ..text import Transcript
 from ..tokenizer import Tokenizer
 from ..trained import Trained
-from .flags import or_none
+from .flags import or_none, path
 
 
 def _bias(given: str) -> tuple[int | str, float]:
@@ -79,7 +78,7 @@ class Writing(NamedTuple):
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The run, and how to write with it."""
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder of a run, or a checkpoint file in one"
+        "run", type=path, metavar="RUN", help="folder of a run, or a checkpoint file in one"
     )
     for name, extra in FLAGS.items():
         parser.add_argument(f"--{name}", **extra)

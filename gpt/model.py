@@ -17,6 +17,8 @@ from tensorgrad.utils.checkpoint import checkpoint
 
 from .config import GPTConfig
 
+MOST = 10**12  # parameters; to make very many layers takes for ever before the memory is full
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU("tanh"),
@@ -80,6 +82,8 @@ class GPT(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        if (count := config.parameter_count()) > MOST:
+            raise MemoryError(f"no machine holds {count:.1e} parameters")
         self.config, self.recompute = config, False
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         if config.positions == "learned":

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -157,3 +157,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(finished: Path, here: Path) -> Path:
     """A copy of it as ``run`` in the current folder."""
     return shutil.copytree(finished, here / "run")
+
+
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    """Without the garbage collector only reference counts free anything."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -50,15 +50,6 @@ def test_a_ladder_of_diamonds_is_walked_once():
     assert calls == 3 * 60
 
 
-@pytest.fixture
-def no_gc():
-    """Without the garbage collector only reference counts free anything."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def nodes_of(tensor):
     """Weak references to the whole graph behind a tensor."""
     seen, stack = {}, [tensor.node]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tracemalloc
 import weakref
 
@@ -14,14 +13,6 @@ import tensorgrad
 from tensorgrad import autograd
 from tensorgrad.node import recorded
 from tensorgrad.utils.checkpoint import checkpoint, checkpoint_sequential
-
-
-@pytest.fixture
-def no_gc():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def leaf(*shape, seed=0):

@@ -121,10 +121,10 @@ def test_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     njit = numba.njit
 
-    def refuses_to_keep(function: Any, cache: bool = False, **options: Any) -> Any:
+    def refuses_to_keep(*signature: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
-        return njit(function, **options)
+        return njit(*signature, **options)
 
     monkeypatch.setattr(numba, "njit", refuses_to_keep)
     assert lanes.jit(lambda x: x + 1)(1) == 2

@@ -23,6 +23,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(threads, "COUNT", 3)
     monkeypatch.setattr(threads, "_inbox", None)
     monkeypatch.setattr(threads, "share", lambda t, p: (shared.append(len(p)), share(t, p)))
+    monkeypatch.setattr(products, "SHORT", 0)
     monkeypatch.setattr(products, "SMALL", 0)
     return shared
 
@@ -88,7 +89,7 @@ def test_layers_use_them(three_threads: list[int]) -> None:
 
 
 def test_overflow_is_what_the_caller_says(three_threads: list[int]) -> None:
-    big = np.full((64, 64), 3e38, np.float32)
+    big = np.full((7, 64, 64), 3e38, np.float32)
     with np.errstate(all="ignore"):
         assert np.isinf(products.matmul(big, big)).all()
     with np.errstate(over="raise", invalid="raise"), pytest.raises(FloatingPointError):

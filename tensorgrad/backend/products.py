@@ -1,13 +1,15 @@
-"""Matrix products, shared by our threads instead of OpenBLAS's.
+"""Matrix products, shared by our threads and, where Numba is installed, computed by our tiles.
 
 OpenBLAS could share them by itself, but its threads go on spinning when a product is done and take
 the core that our loops would need; and should another process take a core, all wait for the thread
 that has lost it: a training step of 75 ms became one of 360. So it is told to do each product with
 one thread, and large ones are cut into pieces here, which our threads take one after the other.
+Where NumPy has another library (Accelerate, MKL), that is left to do as it does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,35 +17,68 @@ import numpy as np
 
 from . import threads
 
+SHORT = 1 << 17  # multiplications up to which tiles take longer to begin than OpenBLAS to end
+THIN = 8  # rows, columns or terms of which fewer would leave tiles mostly empty
 SMALL = 1 << 22  # multiplications up to which a product is the caller's alone
-PIECES = 2  # of a product, for each thread
+LARGE = 1 << 26  # from which there are two pieces for each thread, and else one
+WHOLE = 48  # rows, or columns, of which a piece has a multiple, so that its tiles are whole ones
 
 
 def matmul(a: Any, b: Any) -> Any:
     """``a @ b``: of two matrices, or of stacks of them."""
-    if threads.COUNT == 1 or not _one_thread_each() or not _worth_sharing(a, b):
+    work = a.size * b.shape[-1] if a.ndim == b.ndim >= 2 else 0
+    if work <= SHORT or not _openblas() or not _of_floats(a, b):
+        return a @ b
+    product = _product(a, b)
+    shared = work > SMALL and threads.COUNT > 1 and (a.ndim == 2 or len(a) > 1)
+    if product is np.matmul and not shared:
         return a @ b
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
-    if a.ndim > 2:
-        rows, task = len(a), lambda i: np.matmul(a[i], b[i], out=out[i])
+    if not shared:
+        product(a, b, out=out)
+    elif a.ndim > 2:
+        _share(work, len(a), 1, lambda i: product(a[i], b[i], out=out[i]))
     elif len(a) >= b.shape[1]:
-        rows, task = len(a), lambda i: np.matmul(a[i], b, out=out[i])
+        _share(work, len(a), WHOLE, lambda i: product(a[i], b, out=out[i]))
     else:
-        rows, task = b.shape[1], lambda i: np.matmul(a, b[:, i], out=out[:, i])
-    threads.share(task, threads.cut(rows, PIECES))
+        _share(work, b.shape[1], WHOLE, lambda i: product(a, b[:, i], out=out[:, i]))
     return out
 
 
-def _worth_sharing(a: Any, b: Any) -> bool:
-    """Whether it is long, and of a kind that can be cut along one axis."""
-    if a.ndim < 2 or a.ndim != b.ndim or a.size * b.shape[-1] <= SMALL:
-        return False
+def _share(work: int, length: int, whole: int, task: Callable[[slice], Any]) -> None:
+    threads.share(task, threads.cut(length, 1 if work < LARGE else 2, whole))
+
+
+def _of_floats(a: Any, b: Any) -> bool:
+    """Whether they are of one dtype that BLAS knows, and fit without broadcasting."""
     fitting = a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
-    return fitting and a.dtype == b.dtype and a.dtype.kind == "f" and (a.ndim == 2 or len(a) > 1)
+    return fitting and a.dtype == b.dtype and a.dtype.kind == "f"
+
+
+def _product(a: Any, b: Any) -> Callable:
+    """Our tiles' product if it knows these matrices and is not slower; otherwise NumPy's."""
+    if a.ndim > 2 or min(*a.shape, b.shape[1]) < THIN or a.dtype.char not in "fd":
+        return np.matmul
+    if not _beside(a) or not _beside(b):
+        return np.matmul
+    tiles = _kernels().routine("product")
+    return tiles(a.dtype) if tiles else np.matmul
+
+
+def _beside(x: Any) -> bool:
+    """Whether its rows or its columns lie side by side in memory."""
+    return x.itemsize in x.strides and x.flags.aligned and x.dtype.isnative
 
 
 @cache
-def _one_thread_each() -> bool:
+def _kernels() -> Any:
+    from . import kernels  # which use what is here
+
+    return kernels
+
+
+@cache
+def _openblas() -> bool:
     """Whether NumPy's products are OpenBLAS's, which is told to do each with one thread."""
     from threadpoolctl import ThreadpoolController
 

@@ -37,9 +37,9 @@ def spread(loop: Callable, arrays: Sequence[Any], *rest: Any, work: int | None =
     share(lambda piece: loop(*(a[piece] for a in arrays), *rest), cut(len(arrays[0]), PIECES))
 
 
-def cut(length: int, pieces: int) -> list[slice]:
-    """So many pieces for each thread, of about the same size."""
-    size = -(-length // (pieces * COUNT))
+def cut(length: int, pieces: int, whole: int = 1) -> list[slice]:
+    """So many pieces for each thread, of about the same size, which ``whole`` divides."""
+    size = -(-length // (pieces * COUNT * whole)) * whole
     return [slice(i, i + size) for i in range(0, length, size)]
 
 

@@ -34,6 +34,7 @@ COMPILED = frozenset(
         "sgd",
         "scale",
         "add_rows",
+        "product",
         "softmax",
         "softmax_vjp",
         "log_softmax",

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from ..threads import spread
-from . import attention_loops, steps
+from . import attention_loops, product_loops, steps, tiles
 from .attention import attention_kernel
 from .kernel import Kernel
 from .lanes import exp, jit, largest, normal_cdf
@@ -492,6 +492,7 @@ KERNELS = {
     "log_softmax_vjp": log_softmax_vjp,
     "dropout": dropout,
     "add_rows": add_rows,
+    "product": product_loops.product if tiles.AVAILABLE else None,
     **steps.KERNELS,
     "gelu": Kernel(_gelu, _gelu_vjp),
     "layer_norm": Kernel(_layer_norm, _layer_norm_vjp),

@@ -42,12 +42,15 @@ def _use_whole_registers():
 _use_whole_registers()
 
 
-def jit(function, **options):
-    """Compile ``function`` for the types it is called with, once; the result is kept on disk."""
+def jit(function, *signature, **options):
+    """Compile ``function`` for the types it is called with, once; the result is kept on disk.
+
+    With a signature it is compiled for that one, at once.
+    """
     try:
-        return numba.njit(function, cache=True, fastmath=_FREE, **_OPTIONS, **options)
+        return numba.njit(*signature, cache=True, fastmath=_FREE, **_OPTIONS, **options)(function)
     except RuntimeError:  # neither beside this file nor in the user's folder can be written
-        return numba.njit(function, fastmath=_FREE, **_OPTIONS, **options)
+        return numba.njit(*signature, fastmath=_FREE, **_OPTIONS, **options)(function)
 
 
 def part(function):

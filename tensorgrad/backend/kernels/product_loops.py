@@ -1,0 +1,134 @@
+"""The product of two matrices, block by block and tile by tile.
+
+    out = a bᵀ
+
+``a`` is [m, k], ``b`` is [n, k] and ``out`` is [m, n]. Of ``out`` the rows lie side by side in
+memory; of ``a`` and ``b`` rows or columns do. Blocks of both are copied into panels first, in the
+order in which tiles read them, so that it makes no difference which. The panel of ``a`` that is in
+use stays in the first cache of the processor and the block of ``b`` in the second.
+
+Each number of ``out`` is summed up in an order that depends on k alone, so it is the same to the
+bit whatever rows and columns are computed with it, and by however many threads.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import from_dtype, types
+
+from .lanes import array_at, jit, part
+from .tiles import LANES, ROWS, VECTORS, copy_columns, copy_rows, tile_1, tile_2, tile_3, transpose
+
+DEPTH = 384  # of a panel, at most: 8 x 384 numbers are 12 kB
+LEFT, RIGHT = 96, 384  # rows of a and of b in a block: 384 x 384 numbers are 590 kB
+_LANES_4, _LANES_8 = LANES[4], LANES[8]
+
+
+@part
+def _everything(matrix):
+    """All of the memory from the matrix's first number on."""
+    return array_at(matrix.ctypes.data, 1 << 56, matrix)
+
+
+@part
+def _scratch(size, like):
+    """So many numbers, the first of them where a line of the cache begins."""
+    room = np.empty(size + 16, like.dtype)
+    return room[(64 - room.ctypes.data % 64) % 64 // room.itemsize :]
+
+
+@part
+def _pack(matrix, i0, i1, k0, k1, width, panels):
+    """Rows i0 to i1 as panels: panels[p, k, i] = matrix[i0 + p width + i, k0 + k].
+
+    The last panel is filled up with zeros as far as a tile reads it to fill whole vectors.
+    """
+    numbers, depth, size = _everything(matrix), k1 - k0, matrix.itemsize
+    lanes = _LANES_4 if size == 4 else _LANES_8
+    beside = matrix.strides[1] == size  # do rows lie side by side, or columns?
+    stride = matrix.strides[0 if beside else 1] // size
+    whole = i1 - (i1 - i0) % ROWS
+    if beside:
+        vectors = depth - depth % lanes
+        for i in range(i0, whole, ROWS):
+            source, (p, place) = i * stride + k0, divmod(i - i0, width)
+            target = p * width * depth + place
+            for k in range(0, vectors, lanes):
+                transpose(numbers, source + k, stride, panels, target + k * width, width)
+            for k in range(vectors, depth):
+                for r in range(ROWS):
+                    panels[target + k * width + r] = numbers[source + r * stride + k]
+    else:
+        for k in range(depth):
+            source = (k0 + k) * stride
+            for p in range(i0, whole, width):
+                target = (p - i0) * depth + k * width
+                if width == ROWS:
+                    copy_rows(numbers, source + p, panels, target)
+                elif p + width <= i1:
+                    copy_columns(numbers, source + p, panels, target)
+                else:
+                    for i in range(p, whole, ROWS):
+                        copy_rows(numbers, source + i, panels, target + i - p)
+    needed = -(-(i1 - i0) // min(width, lanes)) * min(width, lanes)
+    for i in range(whole, i0 + needed):
+        p, place = divmod(i - i0, width)
+        target = p * width * depth + place
+        for k in range(depth):
+            source = i * stride + k0 + k if beside else (k0 + k) * stride + i
+            panels[target + k * width] = numbers[source] if i < i1 else 0
+
+
+@part
+def _tile(vectors, depth, left, l, right, r, out, o, stride, add):
+    if vectors == 3:
+        tile_3(depth, left, l, right, r, out, o, stride, add)
+    elif vectors == 2:
+        tile_2(depth, left, l, right, r, out, o, stride, add)
+    else:
+        tile_1(depth, left, l, right, r, out, o, stride, add)
+
+
+def _product(a, b, out):
+    m, n, k = out.shape[0], out.shape[1], a.shape[1]
+    lanes = _LANES_4 if out.itemsize == 4 else _LANES_8
+    columns = VECTORS * lanes
+    numbers, stride = _everything(out), out.strides[0] // out.itemsize
+    depth = -(-k // -(-k // DEPTH))  # all blocks about the same
+    left = _scratch(depth * min(LEFT, -(-m // ROWS) * ROWS), out)
+    right = _scratch(depth * min(RIGHT, -(-n // columns) * columns), out)
+    edge = _scratch(ROWS * columns, out)
+    for j0 in range(0, n, RIGHT):
+        j1 = min(n, j0 + RIGHT)
+        for k0 in range(0, k, depth):
+            k1 = min(k, k0 + depth)
+            steps, adding = k1 - k0, k0 > 0
+            _pack(b, j0, j1, k0, k1, columns, right)
+            for i0 in range(0, m, LEFT):
+                i1 = min(m, i0 + LEFT)
+                _pack(a, i0, i1, k0, k1, ROWS, left)
+                for i in range(i0, i1, ROWS):
+                    for j in range(j0, j1, columns):
+                        wide, high = min(columns, j1 - j), min(ROWS, i1 - i)
+                        vectors = -(-wide // lanes)
+                        l, r, o = (i - i0) * steps, (j - j0) * steps, i * stride + j
+                        if high == ROWS and wide == vectors * lanes:
+                            _tile(vectors, steps, left, l, right, r, numbers, o, stride, adding)
+                            continue
+                        _tile(vectors, steps, left, l, right, r, edge, 0, columns, False)
+                        for row in range(high):
+                            for column in range(wide):
+                                number = edge[row * columns + column]
+                                if adding:
+                                    number += numbers[o + row * stride + column]
+                                numbers[o + row * stride + column] = number
+
+
+@cache
+def product(dtype):
+    """The function ``(a, b, out)`` that writes ``a @ b``, for matrices of float32 or float64."""
+    matrix = types.Array(from_dtype(dtype), 2, "A")  # of any layout: one function does for all
+    compiled = jit(_product, types.void(matrix, matrix, matrix))
+    return lambda a, b, out: compiled(a, b.T, out)

@@ -1,0 +1,144 @@
+"""The compiled product: against sums of whole numbers and products in higher precision."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("numba", reason="the tiles are compiled by Numba")
+
+from tensorgrad.backend import kernels, products, threads
+from tensorgrad.backend.kernels import product_loops, tiles
+
+pytestmark = pytest.mark.skipif(not tiles.AVAILABLE, reason="the processor has no AVX-512")
+
+SIZES = st.integers(1, 70) | st.sampled_from([95, 96, 97, 383, 384, 385, 400])
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """By tiles, into an array whose surroundings must stay as they are."""
+    around = np.full((len(a) + 2, b.shape[1] + 2), 77, a.dtype)
+    product_loops.product(a.dtype)(a, b, around[1:-1, 1:-1])
+    assert (around[[0, -1]] == 77).all()
+    assert (around[:, [0, -1]] == 77).all()
+    return around[1:-1, 1:-1].copy()
+
+
+def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
+    """The same numbers: rows or columns side by side, within a larger array or not."""
+    if "columns" in layout:
+        return laid_out(x.T, layout.replace("columns", "rows")).T
+    wide = np.full((x.shape[0], x.shape[1] + 5), np.nan, x.dtype)
+    wide[:, 2:-3] = x
+    return wide[:, 2:-3] if "within" in layout else np.ascontiguousarray(x)
+
+
+LAYOUTS = st.sampled_from(["rows", "columns", "rows within", "columns within"])
+
+
+@given(SIZES, SIZES, SIZES, LAYOUTS, LAYOUTS, st.sampled_from(["f", "d"]), st.integers(0, 99))
+def test_whole_numbers(m: int, k: int, n: int, one: str, two: str, dtype: str, seed: int) -> None:
+    """Their sums are exact in any order."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(-99, 100, (m, k)), rng.integers(-99, 100, (k, n))
+    got = product(laid_out(a.astype(dtype), one), laid_out(b.astype(dtype), two))
+    np.testing.assert_array_equal(got, a @ b)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("f", 1.2e-7), ("d", 2.3e-16)])
+def test_rounding(dtype: str, bound: float) -> None:
+    """Within what k roundings can do (Higham 2002, section 3.5), and much less on the average."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(50, 1000)).astype(dtype), rng.normal(size=(1000, 70)).astype(dtype)
+    exact = a.astype(np.longdouble) @ b.astype(np.longdouble)
+    error = abs(product(a, b) - exact)
+    assert (error <= 1000 * bound * (abs(a) @ abs(b))).all()
+    assert error.mean() < 10 * bound * abs(exact).mean()
+
+
+def test_what_is_not_finite() -> None:
+    """A nan or inf reaches its row and its column, and nothing else."""
+    a, b = np.ones((20, 30), "f"), np.ones((30, 60), "f")
+    a[3, 4], a[17, 2], b[5, 50] = np.nan, np.inf, np.inf
+    expected = np.full((20, 60), 30, "f")
+    expected[:, 50], expected[17], expected[3] = np.inf, np.inf, np.nan
+    np.testing.assert_array_equal(product(a, b), expected)
+
+
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(0, 99))
+def test_a_row_does_not_depend_on_its_neighbours(m: int, n: int, seed: int) -> None:
+    """Nor a column: the same bits, alone or in company. BLAS promises nothing like it."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(m, 500)).astype("f"), rng.normal(size=(500, n)).astype("f")
+    whole = product(a, b)
+    i, j = rng.integers(m), rng.integers(n)
+    np.testing.assert_array_equal(product(a[i : i + 9], b), whole[i : i + 9])
+    np.testing.assert_array_equal(product(a, b[:, j : j + 9]), whole[:, j : j + 9])
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(300, 200)).astype("f"), rng.normal(size=(200, 150)).astype("f")
+    monkeypatch.setattr(threads, "COUNT", 1)
+    alone = products.matmul(a, b), products.matmul(b.T, a.T)
+    monkeypatch.setattr(products, "SMALL", 0)
+    monkeypatch.setattr(threads, "_inbox", None)
+    monkeypatch.setattr(threads, "COUNT", 3)
+    for got, want in zip((products.matmul(a, b), products.matmul(b.T, a.T)), alone):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "by_tiles"),
+    [
+        (np.ones((64, 64), "f"), np.ones((64, 64), "f"), True),
+        (np.ones((64, 64)), np.ones((64, 64)), True),
+        (np.ones((64, 64), "f").T, np.ones((64, 64), "f").T, True),
+        (np.ones((8, 64), "f"), np.ones((64, 64), "f"), False),  # short
+        (np.ones((4, 900), "f"), np.ones((900, 900), "f"), False),  # thin
+        (np.ones((900, 900), "f"), np.ones((900, 1), "f"), False),
+        (np.ones((64, 128), "f")[:, ::2], np.ones((64, 64), "f"), False),  # nothing side by side
+        (np.ones((64, 64), "f"), np.ones((64, 64)), False),  # two dtypes
+        (np.ones((64, 64), ">f4"), np.ones((64, 64), ">f4"), False),
+        (np.ones((64, 64), "f2"), np.ones((64, 64), "f2"), False),
+        (np.ones((64, 64), int), np.ones((64, 64), int), False),
+        (np.ones((2, 64, 64), "f"), np.ones((2, 64, 64), "f"), False),  # a stack
+    ],
+)
+def test_who_computes_it(
+    monkeypatch: pytest.MonkeyPatch, a: np.ndarray, b: np.ndarray, by_tiles: bool
+) -> None:
+    """Whoever does, the numbers are right; with the backend numpy it is always NumPy."""
+    if not products._openblas() or kernels.current() != "numba":
+        pytest.skip("tiles stand in for OpenBLAS only, and where Numba is wanted")
+    used: list[Any] = []
+    tiled = kernels.routine("product")
+    monkeypatch.setitem(kernels._table, "product", lambda dtype: used.append(dtype) or tiled(dtype))
+    np.testing.assert_array_equal(products.matmul(a, b), np.einsum("...ij,...jk->...ik", a, b))
+    assert bool(used) == by_tiles
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_backend", "numpy")
+        patch.setattr(kernels, "_table", {})
+        np.testing.assert_array_equal(products.matmul(a, b), np.einsum("...ij,...jk->...ik", a, b))
+    assert len(used) == by_tiles
+
+
+def test_other_processors() -> None:
+    """Those without the registers that tiles are made for leave products to OpenBLAS."""
+    code = (
+        "import numpy as np; from tensorgrad.backend import kernels, products\n"
+        "x = np.ones((64, 64), 'f'); assert (products.matmul(x, x) == 64).all()\n"
+        "print(kernels.current(), kernels.routine('product'))"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "numba None\n"

@@ -95,6 +95,7 @@ INSIDE = {name.partition(".")[2] for name in STAGE} - PUBLIC - {"tensor", "expla
 # Where a third-party package may be imported. What is not here is not a dependency.
 HOMES = {
     "numpy": ("tensorgrad.backend", "gpt", "examples"),
+    "llvmlite": ("tensorgrad.backend",),
     "numba": ("tensorgrad.backend",),
     "mpi4py": ("tensorgrad.distributed",),
     "threadpoolctl": ("tensorgrad.backend.products",),

@@ -23,6 +23,8 @@ SMALL = 1 << 22  # multiplications up to which a product is the caller's alone
 LARGE = 1 << 26  # from which there are two pieces for each thread, and else one
 WHOLE = 48  # rows, or columns, of which a piece has a multiple, so that its tiles are whole ones
 
+routine: Callable[[str], Any] = lambda name: None  # replaced by the kernels' when they are loaded
+
 
 def matmul(a: Any, b: Any) -> Any:
     """``a @ b``: of two matrices, or of stacks of them."""
@@ -61,20 +63,13 @@ def _product(a: Any, b: Any) -> Callable:
         return np.matmul
     if not _beside(a) or not _beside(b):
         return np.matmul
-    tiles = _kernels().routine("product")
+    tiles = routine("product")
     return tiles(a.dtype) if tiles else np.matmul
 
 
 def _beside(x: Any) -> bool:
     """Whether its rows or its columns lie side by side in memory."""
     return x.itemsize in x.strides and x.flags.aligned and x.dtype.isnative
-
-
-@cache
-def _kernels() -> Any:
-    from . import kernels  # which use what is here
-
-    return kernels
 
 
 @cache

@@ -13,6 +13,7 @@ import os
 import warnings
 from typing import Any
 
+from .. import products
 from . import plain
 from .attention import attention_kernel
 from .kernel import Kernel
@@ -59,6 +60,9 @@ def routine(name: str) -> Any:
         _table[name] = _compiled(name) if current() == "numba" and name in COMPILED else None
         _table[name] = _table[name] or PLAIN.get(name)
     return _table[name]
+
+
+products.routine = routine  # the kernels use products, so these cannot ask for them by import
 
 
 def current() -> str:

@@ -227,3 +227,9 @@ def contiguous(matrix, i):
     """Row i, of which the caller knows that its elements lie side by side."""
     address = np.uintp(matrix.ctypes.data + i * matrix.strides[0])
     return numba.carray(_pointer(address), (matrix.shape[1],), matrix.dtype)
+
+
+@part
+def everything_from(matrix):
+    """All of the memory from the matrix's first number on."""
+    return numba.carray(_pointer(np.uintp(matrix.ctypes.data)), (1 << 56,), matrix.dtype)

@@ -18,18 +18,12 @@ from functools import cache
 import numpy as np
 from numba import from_dtype, types
 
-from .lanes import array_at, jit, part
+from .lanes import everything_from, jit, part
 from .tiles import LANES, ROWS, VECTORS, copy_columns, copy_rows, tile_1, tile_2, tile_3, transpose
 
 DEPTH = 384  # of a panel, at most: 8 x 384 numbers are 12 kB
 LEFT, RIGHT = 96, 384  # rows of a and of b in a block: 384 x 384 numbers are 590 kB
 _LANES_4, _LANES_8 = LANES[4], LANES[8]
-
-
-@part
-def _everything(matrix):
-    """All of the memory from the matrix's first number on."""
-    return array_at(matrix.ctypes.data, 1 << 56, matrix)
 
 
 @part
@@ -45,7 +39,7 @@ def _pack(matrix, i0, i1, k0, k1, width, panels):
 
     The last panel is filled up with zeros as far as a tile reads it to fill whole vectors.
     """
-    numbers, depth, size = _everything(matrix), k1 - k0, matrix.itemsize
+    numbers, depth, size = everything_from(matrix), k1 - k0, matrix.itemsize
     lanes = _LANES_4 if size == 4 else _LANES_8
     beside = matrix.strides[1] == size  # do rows lie side by side, or columns?
     stride = matrix.strides[0 if beside else 1] // size
@@ -95,7 +89,7 @@ def _product(a, b, out):
     m, n, k = out.shape[0], out.shape[1], a.shape[1]
     lanes = _LANES_4 if out.itemsize == 4 else _LANES_8
     columns = VECTORS * lanes
-    numbers, stride = _everything(out), out.strides[0] // out.itemsize
+    numbers, stride = everything_from(out), out.strides[0] // out.itemsize
     depth = -(-k // -(-k // DEPTH))  # all blocks about the same
     left = _scratch(depth * min(LEFT, -(-m // ROWS) * ROWS), out)
     right = _scratch(depth * min(RIGHT, -(-n // columns) * columns), out)

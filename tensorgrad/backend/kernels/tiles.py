@@ -78,6 +78,19 @@ def _address(context, builder, array_type, array, offset):
     return builder.gep(data, [offset])
 
 
+def _repeat(builder, before, loop, following, count):
+    """Closes a loop that repeats ``count`` times; the first of ``following`` counts them.
+
+    These are triples: what changes, its value before, and what it becomes each time.
+    """
+    for changing, first, later in following:
+        changing.add_incoming(first, before)
+        changing.add_incoming(later, loop)
+    after = builder.append_basic_block("after")
+    builder.cbranch(builder.icmp_signed("<", following[0][2], count), loop, after)
+    builder.position_at_end(after)
+
+
 def _tile(vectors):
     @intrinsic
     def tile(typing_context, depth, left, l, right, r, out, o, stride, add):
@@ -116,13 +129,7 @@ def _tile(vectors):
                 (at_b, b, builder.gep(at_b, [_INT(VECTORS * lane.lanes)])),
                 *((old[place], lane.zero, new[place]) for place in places),
             ]
-            for phi, first, later in following:
-                phi.add_incoming(first, before)
-                phi.add_incoming(later, loop)
-            after = builder.append_basic_block("write")
-            builder.cbranch(builder.icmp_signed("<", following[0][2], depth), loop, after)
-
-            builder.position_at_end(after)
+            _repeat(builder, before, loop, following, depth)
             with builder.if_else(add) as (adding, writing):
                 with adding:
                     for place in places:
@@ -139,6 +146,65 @@ def _tile(vectors):
 
 
 tile_1, tile_2, tile_3 = map(_tile, (1, 2, 3))
+
+
+def _strip(rows):
+    @intrinsic
+    def strip(typing_context, depth, a, x, row, column, b, y, c, z, width):
+        """c[z + i width + j] += Σ_p a[x + i row + p column] b[y + p width + j], i < rows, j < width
+
+        ``width``, a constant, is some vectors wide. As a tile, but that nothing is copied before.
+        """
+        if not isinstance(width, types.IntegerLiteral):
+            return None
+        signature = types.void(depth, a, x, row, column, b, y, c, z, width)
+
+        def generate(context, builder, signature, arguments):
+            depth, a, x, row, column, b, y, c, z, _ = arguments
+            lane = _Vectors(context, builder, signature.args[1])
+            width = signature.args[9].literal_value
+            vectors = range(width // lane.lanes)
+            at_a, at_b, at_c = (
+                _address(context, builder, signature.args[i], array, first)
+                for i, array, first in ((1, a, x), (5, b, y), (7, c, z))
+            )
+            starts = [builder.gep(at_a, [builder.mul(_INT(i), row)]) for i in range(rows)]
+            places = {
+                (i, j): builder.gep(at_c, [_INT(i * width + j * lane.lanes)])
+                for i in range(rows)
+                for j in vectors
+            }
+            first = {place: lane.load(address) for place, address in places.items()}
+
+            # for p in range(depth), at least one: sums[i, j] += a[i] * b[j]
+            before, loop = builder.block, builder.append_basic_block("sum")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            p, offset, this = builder.phi(_INT), builder.phi(_INT), builder.phi(at_b.type)
+            old = {place: builder.phi(lane.type) for place in places}
+            numbers = [lane.load(builder.gep(this, [_INT(j * lane.lanes)])) for j in vectors]
+            new = {}
+            for i in range(rows):
+                number = lane.everywhere(builder.gep(starts[i], [offset]))
+                for j in vectors:
+                    new[i, j] = lane.multiply_add(number, numbers[j], old[i, j])
+            following = [
+                (p, _INT(0), builder.add(p, _INT(1))),
+                (offset, _INT(0), builder.add(offset, column)),
+                (this, at_b, builder.gep(this, [_INT(width)])),
+                *((old[place], first[place], new[place]) for place in places),
+            ]
+            _repeat(builder, before, loop, following, depth)
+            for place, address in places.items():
+                lane.store(new[place], address)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return strip
+
+
+strip_4, strip_8 = _strip(4), _strip(8)
 
 
 def _copy(columns):

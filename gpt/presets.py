@@ -85,7 +85,9 @@ class RunConfig:
     )
     save_every: int = _option(1000, "steps between checkpoints")
     tensorboard: bool = _option(False, "write the metrics for TensorBoard, too, with tensorboardX")
-    pictures: bool = _option(True, "draw the metrics and a block of the model at the end")
+    pictures: bool = _option(
+        True, "draw the metrics (of two evaluations or more) and a block of the model at the end"
+    )
     # the samples at the end
     prompt: str = _option(LINE_BREAK, "text to continue", metavar="TEXT")
     sample_tokens: int = _option(300, "tokens to write")

@@ -168,7 +168,7 @@ def draw(out: Path, title: str, config: GPTConfig) -> tuple[list[Path], list[str
     """Draw the pictures of a run: the paths written, and what to install for those missing."""
     written, advice = [], []
     try:
-        if curves.read_metrics(out / METRICS):
+        if len(curves.read_metrics(out / METRICS)) > 1:  # one point is no curve
             written += curves.save_curves(out, title)
     except ImportError as missing:
         advice.append(str(missing))

@@ -133,6 +133,7 @@ def save_curves(folder: Path, title: str) -> list[Path]:
             for kind in ("svg", "png"):
                 paths.append(folder / f"{name}.{kind}")
                 figure.savefig(paths[-1])
+                figure.set_layout_engine("none")  # what was laid out for one file does for both
     return paths
 
 

@@ -81,7 +81,10 @@ class LayerNorm(NamedTuple):
 
 
 class DecoderBlock:
-    """One block of the model: [B·T, C] → [B·T, C], with the past of its attention in the cache."""
+    """One block of the model: [B·T, C] → [B·T, C], with the past of its attention in the cache.
+
+    With ``last`` → [B, C], of the last token of each text: all that is wanted of the last block.
+    """
 
     def __init__(self, block: nn.Module, index: int) -> None:
         self.index, self.heads = index, block.attention.heads
@@ -90,24 +93,32 @@ class DecoderBlock:
         up, self.activation, down, _ = block.feed_forward
         self.up, self.down = Linear.of(up), Linear.of(down)
 
-    def __call__(self, x: np.ndarray, cache: KVCache, hidden: np.ndarray | None) -> np.ndarray:
-        x = x + self.attend(self.norm1(x), cache, hidden)
+    def __call__(
+        self, x: np.ndarray, cache: KVCache, hidden: np.ndarray | None, last: bool = False
+    ) -> np.ndarray:
+        T = len(x) // len(cache.padding)
+        first = T - 1 if last else 0  # of the tokens of which something is wanted
+        y = self.attend(self.norm1(x), cache, hidden, first)
+        x = y + (x[first::T] if last else x)
         wide = tensorgrad.from_numpy(self.up(self.norm2(x)))
         x += self.down(self.activation(wide).numpy())
         return x
 
-    def attend(self, x: np.ndarray, cache: KVCache, hidden: np.ndarray | None) -> np.ndarray:
+    def attend(
+        self, x: np.ndarray, cache: KVCache, hidden: np.ndarray | None, first: int
+    ) -> np.ndarray:
         (n, C), B = x.shape, len(cache.padding)
         D = C // self.heads
         qkv = self.qkv(x).reshape(B, n // B, 3, self.heads, D).transpose(2, 0, 3, 1, 4)
         k, v = cache.write(self.index, qkv[1:])  # [B, H, past + T, D]
-        p = (qkv[0] * D**-0.5) @ k.swapaxes(-1, -2)  # scores [B, H, T, past + T]
+        q = qkv[0, :, :, first:]
+        p = (q * D**-0.5) @ k.swapaxes(-1, -2)  # scores [B, H, T - first, past + T]
         if hidden is not None:
-            p += hidden
+            p += hidden[:, :, first:]
         p -= np.maximum.reduce(p, -1, keepdims=True)
         np.exp(p, out=p)
         p /= np.add.reduce(p, -1, keepdims=True)
-        return self.proj((p @ v).transpose(0, 2, 1, 3).reshape(n, C))
+        return self.proj((p @ v).transpose(0, 2, 1, 3).reshape(-1, C))
 
 
 class Decoder:
@@ -146,6 +157,6 @@ class Decoder:
         x = self.embedding[np.array(tokens)] + self.positions[self.cache.positions(T)]  # [B, T, C]
         x = x.reshape(-1, C)
         for block in self.blocks:
-            x = block(x, self.cache, hidden)
+            x = block(x, self.cache, hidden, last=block is self.blocks[-1])
         self.cache.length += T
-        return self.output(self.norm(x[T - 1 :: T]))  # of the last token of each text
+        return self.output(self.norm(x))

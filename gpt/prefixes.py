@@ -51,6 +51,7 @@ class Prefixes:
                 )
         self.decoder: Decoder | None = None
         self.decoded: list[int] = []  # row i of the decoder has read rows[decoded[i]]
+        self.reader: Decoder | None = None  # of windows
 
     def logits(self) -> np.ndarray:
         """[rows, V]; to be called once after each change."""
@@ -62,8 +63,7 @@ class Prefixes:
         if fitting:
             logits[fitting] = self._read_on(fitting)
         if beyond:
-            windows = [self.rows[i][-self.context :] for i in beyond]
-            logits[beyond] = Decoder(self.model, self.context, [0] * len(beyond)).read(windows)
+            logits[beyond] = self._read_anew([self.rows[i][-self.context :] for i in beyond])
         return logits
 
     def append(self, tokens: Iterable[int]) -> None:
@@ -94,6 +94,13 @@ class Prefixes:
             return self.decoder.read([[0] * n + row for n, row in zip(padding, rows)])
         self._keep(fitting)
         return self.decoder.read([row[-1:] for row in rows])
+
+    def _read_anew(self, windows: list[list[int]]) -> np.ndarray:
+        """Logits of what follows windows as long as the context."""
+        if self.reader is None or len(self.reader.cache.padding) != len(windows):
+            self.reader = Decoder(self.model, self.context, [0] * len(windows))
+        self.reader.cache.length = 0
+        return self.reader.read(windows)
 
     def _keep(self, rows: list[int]) -> None:
         """Let the decoder forget all but these rows, which it has read."""

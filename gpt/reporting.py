@@ -87,9 +87,10 @@ def _tell_the_end(trainer: Trainer, result: Result) -> None:
     """Losses, pictures, the sample, and which files there are."""
     out, say, summary = trainer.out, trainer.say, result.summary
     best = summary["best"]
+    batches = trainer.config.evaluated
     say(
         f"validation loss {summary['val_loss']:.4f} over {summary['val_tokens']:,} tokens "
-        f"(in the lines above: over {trainer.config.eval_batches} random batches)"
+        f"(in the lines above: over {batches} random batch{'es' * (batches > 1)})"
     )
     if result.reason == "patience":
         since = trainer.patience.since
@@ -167,7 +168,7 @@ def draw(out: Path, title: str, config: GPTConfig) -> tuple[list[Path], list[str
     """Draw the pictures of a run: the paths written, and what to install for those missing."""
     written, advice = [], []
     try:
-        if curves.read_metrics(out / METRICS):
+        if len(curves.read_metrics(out / METRICS)) > 1:  # one point is no curve
             written += curves.save_curves(out, title)
     except ImportError as missing:
         advice.append(str(missing))

@@ -208,7 +208,7 @@ def train_bpe(
         )
     frequency: Counter[str] = Counter()
     for piece in [text] if isinstance(text, str) else text:
-        frequency.update(match.group() for match in regex.finditer(PATTERN, piece))
+        frequency.update(regex.findall(PATTERN, piece))
     words = [list(word.encode("utf-8", errors="replace")) for word in frequency]
     weights = list(frequency.values())
 

@@ -90,6 +90,17 @@ def test_loss_curve(straight: Path) -> None:
         assert drawn[f"{label} (last {points[-1][1]:.3f})"] == points
 
 
+def test_one_point_is_no_curve(straight: Path, tmp_path: Path) -> None:
+    lines = (straight / METRICS).read_text().splitlines(keepends=True)
+    config = TINY.model(5)
+    drawn = {}
+    for count in (0, 1, 2):
+        (tmp_path / METRICS).write_text("".join(lines[:count]))
+        drawn[count] = [path.name for path in reporting.draw(tmp_path, "title", config)[0]]
+    assert drawn[0] == drawn[1] == ["block.svg"]
+    assert drawn[2] == ["loss.svg", "loss.png", "training.svg", "training.png", "block.svg"]
+
+
 def test_training_curves(straight: Path) -> None:
     """Learning rate, the norm of each layer's gradients and all together, tokens per second."""
     assert (straight / "training.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

@@ -193,8 +193,8 @@ def verdicts(expected: Expectation, out: Path) -> Iterator[Verdict]:
             what = f"step {step:,}, {name.replace('_', ' ')}"
             if step not in metrics:
                 yield _unjudged(what, "", f"{band.mean:.4f}", "there was no evaluation")
-            elif config.evaluated != averaged:
-                why = f"--eval-batches {config.evaluated}: the band is for {averaged}"
+            elif config.eval_batches != averaged:
+                why = f"--eval-batches {config.eval_batches}: the band is for {averaged}"
                 yield _unjudged(what, f"{metrics[step][name]:.4f}", f"{band.mean:.4f}", why)
             else:
                 yield _judged(what, metrics[step][name], band)

@@ -80,9 +80,7 @@ class RunConfig:
     seed: int = _option(1337, "seed of weights, batches, dropout and samples")
     # the reports
     eval_every: int = _option(200, "steps between evaluations, which go to metrics.jsonl")
-    eval_batches: int = _option(
-        20, "batches that an evaluation of each split averages over; no more than there are --steps"
-    )
+    eval_batches: int = _option(20, "batches that an evaluation of each split averages over")
     save_every: int = _option(1000, "steps between checkpoints")
     tensorboard: bool = _option(False, "write the metrics for TensorBoard, too, with tensorboardX")
     pictures: bool = _option(
@@ -122,15 +120,6 @@ class RunConfig:
         """The model's part of the choices."""
         shared = {f.name for f in dataclasses.fields(GPTConfig)} - {"vocab_size"}
         return GPTConfig(vocab_size, **{name: getattr(self, name) for name in shared})
-
-    @property
-    def evaluated(self) -> int:
-        """The batches of each split that an evaluation averages over.
-
-        No more than there are steps: what is tried for a few of them is not evaluated for longer
-        than it is trained.
-        """
-        return min(self.eval_batches, self.steps)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

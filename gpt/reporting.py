@@ -87,10 +87,9 @@ def _tell_the_end(trainer: Trainer, result: Result) -> None:
     """Losses, pictures, the sample, and which files there are."""
     out, say, summary = trainer.out, trainer.say, result.summary
     best = summary["best"]
-    batches = trainer.config.evaluated
     say(
         f"validation loss {summary['val_loss']:.4f} over {summary['val_tokens']:,} tokens "
-        f"(in the lines above: over {batches} random batch{'es' * (batches > 1)})"
+        f"(in the lines above: over {trainer.config.eval_batches} random batches)"
     )
     if result.reason == "patience":
         since = trainer.patience.since

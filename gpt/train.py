@@ -342,7 +342,7 @@ class Trainer:
             Diverged: one of them is not finite.
         """
         self.model.eval()
-        means, size = {}, self.config.evaluated
+        means, size = {}, self.config.eval_batches
         for split, batches in self.eval_batches.items():
             losses, spoiling = [], None
             for _ in range(size):

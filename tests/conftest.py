@@ -161,8 +161,13 @@ def run(finished: Path, here: Path) -> Path:
 
 @pytest.fixture
 def no_gc() -> Iterator[None]:
-    """Without the garbage collector only reference counts free anything."""
+    """Without the garbage collector only reference counts free anything.
+
+    What is there already stays out of it: to look at everything anew for each of some hundred tests
+    would take longer than the tests.
+    """
     gc.collect()
+    gc.freeze()
     gc.disable()
     yield
     gc.enable()

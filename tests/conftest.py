@@ -36,8 +36,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(NO_TORCH)
 
 
-def pytest_collection_finish() -> None:
-    """What has been collected stays to the end: the garbage collector need not look at it again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What has been collected stays to the end: the garbage collector need not look at it again.
+
+    Of several processes that run the whole suite, each compiles a share of the kernels first.
+    """
+    if hasattr(session.config, "workerinput") and len(session.items) > 2000:
+        from kernels_first import compile_share
+
+        compile_share(int(session.config.workerinput["workerid"].removeprefix("gw")))
     gc.collect()
     gc.freeze()
 

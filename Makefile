@@ -9,8 +9,10 @@ ARGS ?=
 TORCH = torch==2.13.0
 TRANSFORMERS = transformers==5.23.0
 
-# Of the tests: one process for each core, up to four, each with one thread.
+# Of the tests: one process for each core, up to four, each with one thread. They start a hundred
+# programs: what Python has compiled is kept, also where containers are told not to keep it.
 SPREAD = -n auto --maxprocesses 4
+ONCE = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip -qq --disable-pip-version-check
@@ -24,10 +26,10 @@ train: $(VENV)/.viz ## train the GPT and sample from it
 	@$(PY) examples/train_gpt.py $(ARGS)
 
 test: $(VENV)/.test ## run the tests
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(SPREAD) $(ARGS)
+	@$(ONCE) $(PY) -m pytest $(SPREAD) $(ARGS)
 
 test-torch: $(VENV)/.torch ## compare with PyTorch, which is installed for it
-	@OMP_NUM_THREADS=1 $(PY) -m pytest $(SPREAD) -m "torch and not slow" $(ARGS)
+	@$(ONCE) $(PY) -m pytest $(SPREAD) -m "torch and not slow" $(ARGS)
 
 test-slow: $(VENV)/.test ## run the long checks that `make test` leaves out
 	@$(PY) -m pytest -m slow $(ARGS)

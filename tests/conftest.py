@@ -36,8 +36,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(NO_TORCH)
 
 
-def pytest_collection_finish() -> None:
-    """What has been collected stays to the end: the garbage collector need not look at it again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What has been collected stays to the end: the garbage collector need not look at it again.
+
+    Of several processes that run the whole suite, each compiles a share of the kernels first.
+    """
+    if hasattr(session.config, "workerinput") and len(session.items) > 2000:
+        from kernels_first import compile_share
+
+        compile_share(int(session.config.workerinput["workerid"].removeprefix("gw")))
     gc.collect()
     gc.freeze()
 
@@ -161,8 +168,13 @@ def run(finished: Path, here: Path) -> Path:
 
 @pytest.fixture
 def no_gc() -> Iterator[None]:
-    """Without the garbage collector only reference counts free anything."""
+    """Without the garbage collector only reference counts free anything.
+
+    What is there already stays out of it: to look at everything anew for each of some hundred tests
+    would take longer than the tests.
+    """
     gc.collect()
+    gc.freeze()
     gc.disable()
     yield
     gc.enable()

@@ -243,23 +243,6 @@ def test_ctrl_c_while_writing(saved: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert os.listdir(saved.parent) == [saved.name]
 
 
-def test_several_files_change_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = tmp_path / "a", tmp_path / "b"
-    checkpoint.replace({a: b"1", b: b"1"})
-    synced: list[int] = []
-
-    def second_fails(descriptor: int) -> None:
-        synced.append(descriptor)
-        if len(synced) == 2:
-            full_disk()
-
-    monkeypatch.setattr("os.fsync", second_fails)
-    with pytest.raises(OSError, match="b cannot be written"):
-        checkpoint.replace({a: b"2", b: b"2"})
-    assert (a.read_bytes(), b.read_bytes()) == (b"1", b"1")
-    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
-
-
 def test_contents_are_on_the_disk_before_the_name_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

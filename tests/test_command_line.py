@@ -16,6 +16,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from mpiexec import PLAIN
 from tiny_run import (
     TEXT,
     TINY,
@@ -281,7 +282,7 @@ def test_the_example(root: Path, here: Path) -> None:
     (here / "text.txt").write_text(TEXT.replace("times", "×"), encoding="utf-8")
     process = start(
         root, str(root / "examples" / "train_gpt.py"), *flags(data="text.txt", steps=3), "--out",
-        "run", env={"PYTHONIOENCODING": "ascii", "PYTHONWARNINGS": "default"},
+        "run", env={**PLAIN, "PYTHONIOENCODING": "ascii", "PYTHONWARNINGS": "default"},
     )  # fmt: skip
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
@@ -293,7 +294,7 @@ def test_the_example(root: Path, here: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no head there")
 def test_head(root: Path, run: Path) -> None:
     """``sample run | head -c 20``: no traceback, no complaint at exit."""
-    with start(root, "-m", "gpt", "sample", "run", "--tokens", "5000") as process:
+    with start(root, "-m", "gpt", "sample", "run", "--tokens", "5000", env=PLAIN) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.read(20)
@@ -317,7 +318,7 @@ def test_progress_on_a_terminal(root: Path, here: Path) -> None:
         "from gpt import __main__ as m, train as t; "
         "t.Trainer._finish = lambda self, result: None; import sys; sys.exit(m.main())",
         "train", "--out", "run", *tiny,
-        stdout=theirs, stderr=theirs,
+        stdout=theirs, stderr=theirs, env=PLAIN,
     )  # fmt: skip
     os.close(theirs)
     shown = b"".join(read_terminal(ours)).decode()

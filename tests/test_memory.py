@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,13 +20,7 @@ from tensorgrad import grad, optim
 from tensorgrad.core import registry
 from tensorgrad.ops.samples import Source
 
-
-@pytest.fixture(autouse=True)
-def no_gc() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_gc")
 
 
 def leaf(*shape: int):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mpiexec import PLAIN
 from tiny_run import assert_same_run, contents, state, trainer
 
 import tensorgrad
@@ -304,7 +305,7 @@ def test_kill(root: Path) -> None:
     """Five times; ``python -m tests.kill`` does it a hundred times."""
     answer = subprocess.run(
         [sys.executable, "-m", "tests.kill", "--times", "5"], cwd=root, capture_output=True,
-        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True, env={**os.environ, **PLAIN, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith("5 kills, ")

@@ -122,8 +122,8 @@ def test_metrics_of_an_earlier_version(straight: Path) -> None:
     assert [len(line.get_xdata()) for line in norms.lines] == [2, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["$\\frac$", "潮 \\alpha_1", "a&<b>"])
-def test_any_title_can_be_drawn(name: str, tmp_path: Path) -> None:
+def test_any_title_can_be_drawn(tmp_path: Path) -> None:
+    name = "$\\frac$ 潮 \\alpha_1 a&<b>"
     folder = tmp_path / name
     folder.mkdir()
     (folder / METRICS).write_text('{"step": 1, "train_loss": 1.5, "val_loss": 2.5}\n')

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from mpiexec import LIMIT, ROOT, mpiexec
+from mpiexec import LIMIT, PLAIN, ROOT, mpiexec
 
 from benchmarks import scaling
 from benchmarks.scaling import (
@@ -219,7 +219,7 @@ def test_workers_obey(workers: int, tmp_path: Path) -> None:
         orders.append(["reduce", 4096, 3])
     done = subprocess.run(
         [*before, sys.executable, *program],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path, env={**os.environ, **PLAIN, "PYTHONPATH": str(ROOT)},
         input="".join(f"{json.dumps(order)}\n" for order in orders), text=True,
         stdout=subprocess.PIPE, timeout=LIMIT,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mpiexec import LIMIT, ROOT, mpiexec
+from mpiexec import LIMIT, PLAIN, ROOT, mpiexec
 from tiny_run import TEXT, TINY, flags, trainer
 
 import tensorgrad
@@ -108,6 +108,7 @@ def test_without_mpi_a_line_says_what_is_missing(monkeypatch: pytest.MonkeyPatch
 def test_a_step_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "mpiexec", mpiexec)
     monkeypatch.setattr(tensorgrad, "get_num_threads", lambda: 2)
+    monkeypatch.setenv("TENSORGRAD_BACKEND", "numpy")  # nothing to compile, or to load
     small = dataclasses.replace(TINY, batch=3, accumulate=2)
     for workers in (1, 2):
         seconds = trial.measured(small, 50, workers)
@@ -154,7 +155,8 @@ def test_workers_show_the_bar_on_a_terminal(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "gpt", *words, "--workers", "2"], cwd=ROOT,
-        stdout=slave, stderr=slave, env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "79"},
+        stdout=slave, stderr=slave,
+        env={**os.environ, **PLAIN, "OMP_NUM_THREADS": "1", "COLUMNS": "79"},
     )  # fmt: skip
     os.close(slave)
     shown = b""

@@ -1,9 +1,10 @@
 """``python -m benchmarks.ladder``: each fused op as a ladder, from its definition to the limit.
 
 The rungs: the composite in NumPy, NumPy's kernel, Numba's kernel, PyTorch's op, and the time in
-which this machine moves the bytes that have to be moved (or multiplies the numbers, for attention,
-causal, with dropout 0.2, with the same mask as booleans), measured in the same run. Forward, then
-backward, in milliseconds; all take turns.
+which this machine moves the bytes that have to be moved, or in which NumPy's library multiplies the
+numbers in a large product (for the linear layer, and for attention, causal, with dropout 0.2, with
+the same mask as booleans), measured in the same run. Forward, then backward, in milliseconds; all
+take turns.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ def cases() -> dict[str, tuple[Callable, Callable, list[np.ndarray], float, floa
     keep = np.random.default_rng(0).random(wide.shape) >= 0.2
     seeds, may = np.arange(48).reshape(12, 4), np.tri(64, dtype=bool)
     flops = -2 * 2 * 12 * 4 * 64 * 64 * 32 / 2  # two products, the causal half of each
+    product = -2 * 768 * 128 * 512
     return {
+        "linear": (
+            lambda x, w: fused.linear(x, w, None), F.linear, [x, rows(512, 128)],
+            product, 2 * product,
+        ),
         "gelu": (fused.gelu, F.gelu, [wide], 2 * wide.nbytes, 3 * wide.nbytes),
         "gelu (tanh)": (
             lambda x: fused.gelu(x, approximate="tanh"), lambda x: F.gelu(x, approximate="tanh"),

@@ -104,7 +104,13 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         (np.ones((8, 64), "f"), np.ones((64, 64), "f"), False),  # short
         (np.ones((4, 900), "f"), np.ones((900, 900), "f"), False),  # thin
         (np.ones((900, 900), "f"), np.ones((900, 1), "f"), False),
-        (np.ones((64, 128), "f")[:, ::2], np.ones((64, 64), "f"), False),  # nothing side by side
+        (np.ones((64, 128), "f")[:, ::2], np.ones((64, 64), "f"), True),  # nothing side by side
+        (np.broadcast_to(np.float32(1), (64, 64)), np.ones((64, 64), "f"), True),
+        (
+            np.zeros(64 * 64 * 4 + 1, "i1")[1:].view("f").reshape(64, 64),
+            np.ones((64, 64), "f"),
+            False,
+        ),
         (np.ones((64, 64), "f"), np.ones((64, 64)), False),  # two dtypes
         (np.ones((64, 64), ">f4"), np.ones((64, 64), ">f4"), False),
         (np.ones((64, 64), "f2"), np.ones((64, 64), "f2"), False),

@@ -61,15 +61,10 @@ def _product(a: Any, b: Any) -> Callable:
     """Our tiles' product if it knows these matrices and is not slower; otherwise NumPy's."""
     if a.ndim > 2 or min(*a.shape, b.shape[1]) < THIN or a.dtype.char not in "fd":
         return np.matmul
-    if not _beside(a) or not _beside(b):
+    if not (a.flags.aligned and b.flags.aligned and a.dtype.isnative):
         return np.matmul
     tiles = routine("product")
     return tiles(a.dtype) if tiles else np.matmul
-
-
-def _beside(x: Any) -> bool:
-    """Whether its rows or its columns lie side by side in memory."""
-    return x.itemsize in x.strides and x.flags.aligned and x.dtype.isnative
 
 
 @cache

@@ -125,4 +125,9 @@ def product(dtype):
     """The function ``(a, b, out)`` that writes ``a @ b``, for matrices of float32 or float64."""
     matrix = types.Array(from_dtype(dtype), 2, "A")  # of any layout: one function does for all
     compiled = jit(_product, types.void(matrix, matrix, matrix))
-    return lambda a, b, out: compiled(a, b.T, out)
+    return lambda a, b, out: compiled(_beside(a), _beside(b).T, out)
+
+
+def _beside(matrix):
+    """The same numbers, rows or columns side by side."""
+    return matrix if matrix.itemsize in matrix.strides else np.ascontiguousarray(matrix)

@@ -24,10 +24,7 @@ FOR_TWO = ["small_shapes", "asynchronous", "refusals", "buffers", "replicas", "i
 
 
 # Together, for what takes the time is the start.
-@pytest.mark.parametrize(
-    ("workers", "programs"),
-    [(2, PROGRAMS + FOR_TWO), (3, PROGRAMS), pytest.param(4, PROGRAMS, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("workers", "programs"), [(2, PROGRAMS + FOR_TWO), (4, PROGRAMS)])
 def test_several_processes(workers: int, programs: list[str]) -> None:
     done = run(workers, "-m", "tests.ranks", *programs)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -301,8 +301,8 @@ class Fused(Op):
     """
 
     def function(self) -> Callable:
-        """As of any op, but that everything is kept, and that a kernel takes floats of one dtype:
-        for others, and without a kernel, the composite is recorded instead."""
+        """As of any op, but that everything is kept, and that a kernel takes floats of one dtype,
+        32 or 64 bits long: for others, and without a kernel, the composite is recorded instead."""
         op, name, forward, defaults = self, self.name, self.forward, self.defaults
         new = object.__new__
 
@@ -327,7 +327,7 @@ class Fused(Op):
                 values.append(a)
                 parents.append(parent)
                 guards.append(storage)
-            kernel = None if mixed or dtype is None else kernels.find(name)
+            kernel = None if mixed or dtype is None or dtype.char == "e" else kernels.find(name)
             if kernel is None:
                 return forward(Bound.ops, *args, **params)
             try:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,41 @@ def test_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(numba, "njit", refuses_to_keep)
     assert lanes.jit(lambda x: x + 1)(1) == 2
+
+
+def half_precision() -> dict[str, Callable]:
+    """Every fused op that layers use, of [2, 3, 9, 4] numbers."""
+    F = tensorgrad.nn.functional
+    ones = tensorgrad.ones(4, dtype=tensorgrad.float16)
+    return {
+        "gelu": F.gelu,
+        "gelu (tanh)": lambda x: F.gelu(x, approximate="tanh"),
+        "layer_norm": lambda x: F.layer_norm(x, (4,), ones.to(x.dtype), ones.to(x.dtype)),
+        "rms_norm": lambda x: F.rms_norm(x, (4,), ones.to(x.dtype)),
+        "softmax": lambda x: F.softmax(x, -1),
+        "cross_entropy": lambda x: F.cross_entropy(
+            x.reshape(54, 4), tensorgrad.arange(54) % 4, reduction="none"
+        ),
+        "linear": lambda x: F.linear(x, ones.to(x.dtype).expand(4, 4)),
+        "attention": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    }
+
+
+@pytest.mark.parametrize("name", half_precision())
+def test_half_precision(name: str) -> None:
+    """No kernel is compiled for it; the numbers are those of float32, to its own precision."""
+    function = half_precision()[name]
+    numbers = np.random.default_rng(0).normal(size=(2, 3, 9, 4))
+    half = tensorgrad.from_numpy(numbers).half().requires_grad_()
+    exact = half.detach().float().requires_grad_()
+    for x in (half, exact):
+        (function(x) ** 3).sum().backward()
+    assert function(half).dtype == half.grad.dtype == tensorgrad.float16
+    np.testing.assert_allclose(
+        function(half).detach().numpy(), function(exact).detach().numpy(), rtol=1e-2, atol=1e-2
+    )
+    error = abs(half.grad.numpy() - exact.grad.numpy())
+    assert error.max() < 0.01 * abs(exact.grad.numpy()).max()
 
 
 # ------------------------------------------------------------------------------------- threads

@@ -183,7 +183,8 @@ def scaled_dot_product_attention(xp, q, k, v, mask, seeds, /, scale, causal=Fals
         weights = xp.softmax(scores, axis=-1)
     else:
         # Not -inf, which would make 0/0 of a row without anything allowed.
-        weights = xp.softmax(xp.where(allowed, scores, -1e30), axis=-1)
+        lowest = -6e4 if scores.dtype == "float16" else -1e30
+        weights = xp.softmax(xp.where(allowed, scores, lowest), axis=-1)
         weights = xp.where(allowed, weights, 0.0)
     if seeds is not None:
         keep = xp.coin_flips(seeds, weights.shape[-2:], 1 - dropout)

@@ -25,8 +25,8 @@ help: ## list the targets (ARGS="..." is handed on to the command that a target 
 train: $(VENV)/.viz ## train the GPT and sample from it
 	@$(PY) examples/train_gpt.py $(ARGS)
 
-test: $(VENV)/.test ## run the tests
-	@$(ONCE) $(PY) -m pytest $(SPREAD) $(ARGS)
+test: $(VENV)/.test ## run the tests, but for the comparisons with PyTorch
+	@$(ONCE) $(PY) -m pytest $(SPREAD) -m "not torch and not slow" $(ARGS)
 
 test-torch: $(VENV)/.torch ## compare with PyTorch, which is installed for it
 	@$(ONCE) $(PY) -m pytest $(SPREAD) -m "torch and not slow" $(ARGS)

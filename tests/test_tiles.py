@@ -143,7 +143,10 @@ def test_other_processors() -> None:
         "x = np.ones((64, 64), 'f'); assert (products.matmul(x, x) == 64).all()\n"
         "print(kernels.current(), kernels.routine('product'))"
     )
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2"}
+    environment = {
+        **os.environ, "TENSORGRAD_BACKEND": "numba",
+        "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2",
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -22,14 +22,13 @@ import numpy as np
 from .. import coins
 from ..threads import spread
 from .lanes import contiguous, everything_from, exp, jit, part
-from .tiles import AVAILABLE, LANES, ROWS, strip_4, strip_8, transpose
+from .tiles import AVAILABLE, strip_4, strip_8, transpose
 
 SIDE = 32  # queries side by side: two 512-bit registers of float32
 # An unsigned index is not looked at for being negative, which would cost the vector instructions.
 _U = np.uint64
 _0, _1, _2, _3, _4, _8 = _U(0), _U(1), _U(2), _U(3), _U(4), _U(8)
 _S, _S2, _S3 = _U(SIDE), _U(2 * SIDE), _U(3 * SIDE)
-_LANES_4, _LANES_8 = LANES[4], LANES[8]
 
 
 @part
@@ -126,18 +125,8 @@ def _columns(matrix, start, out, factor):
     rows, width = min(SIDE, matrix.shape[0] - start), matrix.shape[1]
     if rows < SIDE:
         _fill(out, out.size // SIDE, 0.0)
-    high = wide = 0  # what is transposed in blocks
-    if AVAILABLE:
-        numbers, stride = everything_from(matrix), matrix.strides[0] // matrix.itemsize
-        lanes = _LANES_4 if matrix.itemsize == 4 else _LANES_8
-        high, wide = rows - rows % ROWS, width - width % lanes
-        for i in range(0, high, ROWS):
-            for j in range(0, wide, lanes):
-                transpose(numbers, (start + i) * stride + j, stride, out, j * SIDE + i, SIDE)
-    for i in range(rows):
-        row = contiguous(matrix, start + i)
-        for j in range(wide if i < high else 0, width):
-            out[_U(j * SIDE + i)] = row[_U(j)]
+    numbers, stride = everything_from(matrix), matrix.strides[0] // matrix.itemsize
+    transpose(numbers, start * stride, stride, out, 0, SIDE, rows, width)
     _scale(out, width, factor)
 
 
@@ -145,18 +134,8 @@ def _columns(matrix, start, out, factor):
 def _uncolumns(matrix, start, out):
     """32 rows of ``out`` [..., width] from ``start`` on = the transpose of matrix [width, 32]."""
     rows, width = min(SIDE, out.shape[0] - start), out.shape[1]
-    high = wide = 0  # what is transposed in blocks
-    if AVAILABLE:
-        numbers, stride = everything_from(out), out.strides[0] // out.itemsize
-        lanes = _LANES_4 if out.itemsize == 4 else _LANES_8
-        high, wide = rows - rows % lanes, width - width % ROWS
-        for j in range(0, wide, ROWS):
-            for i in range(0, high, lanes):
-                transpose(matrix, j * SIDE + i, SIDE, numbers, (start + i) * stride + j, stride)
-    for i in range(rows):
-        row = contiguous(out, start + i)
-        for j in range(wide if i < high else 0, width):
-            row[_U(j)] = matrix[_U(j * SIDE + i)]
+    numbers, stride = everything_from(out), out.strides[0] // out.itemsize
+    transpose(matrix, 0, SIDE, numbers, start * stride, stride, width, rows)
 
 
 @part

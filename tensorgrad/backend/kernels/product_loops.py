@@ -19,11 +19,20 @@ import numpy as np
 from numba import from_dtype, types
 
 from .lanes import everything_from, jit, part
-from .tiles import LANES, ROWS, VECTORS, copy_columns, copy_rows, tile_1, tile_2, tile_3, transpose
+from .tiles import (
+    ROWS,
+    VECTORS,
+    copy_columns,
+    copy_rows,
+    lanes_of,
+    tile_1,
+    tile_2,
+    tile_3,
+    transpose,
+)  # fmt: skip
 
 DEPTH = 384  # of a panel, at most: 8 x 384 numbers are 12 kB
 LEFT, RIGHT = 96, 384  # rows of a and of b in a block: 384 x 384 numbers are 590 kB
-_LANES_4, _LANES_8 = LANES[4], LANES[8]
 
 
 @part
@@ -40,20 +49,14 @@ def _pack(matrix, i0, i1, k0, k1, width, panels):
     The last panel is filled up with zeros as far as a tile reads it to fill whole vectors.
     """
     numbers, depth, size = everything_from(matrix), k1 - k0, matrix.itemsize
-    lanes = _LANES_4 if size == 4 else _LANES_8
     beside = matrix.strides[1] == size  # do rows lie side by side, or columns?
     stride = matrix.strides[0 if beside else 1] // size
     whole = i1 - (i1 - i0) % ROWS
     if beside:
-        vectors = depth - depth % lanes
         for i in range(i0, whole, ROWS):
-            source, (p, place) = i * stride + k0, divmod(i - i0, width)
+            p, place = divmod(i - i0, width)
             target = p * width * depth + place
-            for k in range(0, vectors, lanes):
-                transpose(numbers, source + k, stride, panels, target + k * width, width)
-            for k in range(vectors, depth):
-                for r in range(ROWS):
-                    panels[target + k * width + r] = numbers[source + r * stride + k]
+            transpose(numbers, i * stride + k0, stride, panels, target, width, ROWS, depth)
     else:
         for k in range(depth):
             source = (k0 + k) * stride
@@ -66,7 +69,8 @@ def _pack(matrix, i0, i1, k0, k1, width, panels):
                 else:
                     for i in range(p, whole, ROWS):
                         copy_rows(numbers, source + i, panels, target + i - p)
-    needed = -(-(i1 - i0) // min(width, lanes)) * min(width, lanes)
+    together = min(width, lanes_of(matrix))
+    needed = -(-(i1 - i0) // together) * together
     for i in range(whole, i0 + needed):
         p, place = divmod(i - i0, width)
         target = p * width * depth + place
@@ -87,7 +91,7 @@ def _tile(vectors, depth, left, l, right, r, out, o, stride, add):
 
 def _product(a, b, out):
     m, n, k = out.shape[0], out.shape[1], a.shape[1]
-    lanes = _LANES_4 if out.itemsize == 4 else _LANES_8
+    lanes = lanes_of(out)
     columns = VECTORS * lanes
     numbers, stride = everything_from(out), out.strides[0] // out.itemsize
     depth = -(-k // -(-k // DEPTH))  # all blocks about the same

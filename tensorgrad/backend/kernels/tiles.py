@@ -14,17 +14,21 @@ instructions are written one by one.
 from __future__ import annotations
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
+from .lanes import part
+
 _FEATURES = numba.config.CPU_FEATURES or get_host_cpu_features()
 
 AVAILABLE = "+avx512f" in _FEATURES.split(",")  # of others OpenBLAS makes as much, or more
 ROWS, VECTORS = 8, 3  # of a tile, which takes 24 of the 32 registers
 LANES = {4: 16, 8: 8}  # numbers in a vector of 64 bytes, by their size
+_LANES_4, _LANES_8 = LANES[4], LANES[8]
 
 _INT, _INDEX = ir.IntType(64), ir.IntType(32)
 
@@ -78,17 +82,37 @@ def _address(context, builder, array_type, array, offset):
     return builder.gep(data, [offset])
 
 
-def _repeat(builder, before, loop, following, count):
-    """Closes a loop that repeats ``count`` times; the first of ``following`` counts them.
+def _sums(lane, depth, numbers, step, row, width, before):
+    """before[i, j] + Σ_k numbers[i][k step] row[k width + j lanes], over k < depth, at least one.
 
-    These are triples: what changes, its value before, and what it becomes each time.
+    ``numbers`` are an address and how many numbers further, for each i; each of ``before`` is a
+    vector that stays in a register. Instructions that follow come after the loop.
     """
-    for changing, first, later in following:
-        changing.add_incoming(first, before)
+    builder, vectors = lane.builder, range(1 + max(j for _, j in before))
+    entry, loop = builder.block, builder.append_basic_block("sum")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k, offset, this = builder.phi(_INT), builder.phi(_INT), builder.phi(row.type)
+    sums = {place: builder.phi(lane.type) for place in before}
+    right = [lane.load(builder.gep(this, [_INT(j * lane.lanes)])) for j in vectors]
+    changes = [
+        (k, _INT(0), builder.add(k, _INT(1))),
+        (offset, _INT(0), builder.add(offset, step)),
+        (this, row, builder.gep(this, [_INT(width)])),
+    ]
+    for i, (address, further) in enumerate(numbers):
+        place = builder.gep(builder.gep(address, [offset]), [_INT(further)])
+        left = lane.everywhere(place)  # one at a time, for registers are few
+        for j in vectors:
+            total = sums[i, j]
+            changes.append((total, before[i, j], lane.multiply_add(left, right[j], total)))
+    for changing, first, later in changes:
+        changing.add_incoming(first, entry)
         changing.add_incoming(later, loop)
     after = builder.append_basic_block("after")
-    builder.cbranch(builder.icmp_signed("<", following[0][2], count), loop, after)
+    builder.cbranch(builder.icmp_signed("<", changes[0][2], depth), loop, after)
     builder.position_at_end(after)
+    return dict(zip(sums, (later for _, _, later in changes[3:]), strict=True))
 
 
 def _tile(vectors):
@@ -111,25 +135,9 @@ def _tile(vectors):
             for target in targets.values():
                 lane.prefetch(target)
 
-            # for k in range(depth), at least one: sums[i, j] += a[i] * b[j]; a and b go on
-            before, loop = builder.block, builder.append_basic_block("sum")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k, at_a, at_b = builder.phi(_INT), builder.phi(a.type), builder.phi(b.type)
-            old = {place: builder.phi(lane.type) for place in places}
-            row = [lane.load(builder.gep(at_b, [_INT(j * lane.lanes)])) for j in range(vectors)]
-            new = {}
-            for i in range(ROWS):
-                number = lane.everywhere(builder.gep(at_a, [_INT(i)]))
-                for j in range(vectors):
-                    new[i, j] = lane.multiply_add(number, row[j], old[i, j])
-            following = [
-                (k, _INT(0), builder.add(k, _INT(1))),
-                (at_a, a, builder.gep(at_a, [_INT(ROWS)])),
-                (at_b, b, builder.gep(at_b, [_INT(VECTORS * lane.lanes)])),
-                *((old[place], lane.zero, new[place]) for place in places),
-            ]
-            _repeat(builder, before, loop, following, depth)
+            numbers = [(a, i) for i in range(ROWS)]
+            nothing = dict.fromkeys(places, lane.zero)
+            new = _sums(lane, depth, numbers, _INT(ROWS), b, VECTORS * lane.lanes, nothing)
             with builder.if_else(add) as (adding, writing):
                 with adding:
                     for place in places:
@@ -168,33 +176,14 @@ def _strip(rows):
                 _address(context, builder, signature.args[i], array, first)
                 for i, array, first in ((1, a, x), (5, b, y), (7, c, z))
             )
-            starts = [builder.gep(at_a, [builder.mul(_INT(i), row)]) for i in range(rows)]
+            numbers = [(builder.gep(at_a, [builder.mul(_INT(i), row)]), 0) for i in range(rows)]
             places = {
                 (i, j): builder.gep(at_c, [_INT(i * width + j * lane.lanes)])
                 for i in range(rows)
                 for j in vectors
             }
-            first = {place: lane.load(address) for place, address in places.items()}
-
-            # for p in range(depth), at least one: sums[i, j] += a[i] * b[j]
-            before, loop = builder.block, builder.append_basic_block("sum")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            p, offset, this = builder.phi(_INT), builder.phi(_INT), builder.phi(at_b.type)
-            old = {place: builder.phi(lane.type) for place in places}
-            numbers = [lane.load(builder.gep(this, [_INT(j * lane.lanes)])) for j in vectors]
-            new = {}
-            for i in range(rows):
-                number = lane.everywhere(builder.gep(starts[i], [offset]))
-                for j in vectors:
-                    new[i, j] = lane.multiply_add(number, numbers[j], old[i, j])
-            following = [
-                (p, _INT(0), builder.add(p, _INT(1))),
-                (offset, _INT(0), builder.add(offset, column)),
-                (this, at_b, builder.gep(this, [_INT(width)])),
-                *((old[place], first[place], new[place]) for place in places),
-            ]
-            _repeat(builder, before, loop, following, depth)
+            before = {place: lane.load(address) for place, address in places.items()}
+            new = _sums(lane, depth, numbers, column, at_b, width, before)
             for place, address in places.items():
                 lane.store(new[place], address)
             return context.get_dummy_value()
@@ -231,7 +220,7 @@ copy_rows, copy_columns = _copy(False), _copy(True)
 
 
 @intrinsic
-def transpose(typing_context, source, s, stride, target, t, width):
+def _transpose_block(typing_context, source, s, stride, target, t, width):
     """target[t + j width + i] = source[s + i stride + j] for i < ROWS and each lane j"""
     signature = types.void(source, s, stride, target, t, width)
 
@@ -256,3 +245,26 @@ def transpose(typing_context, source, s, stride, target, t, width):
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@part
+def lanes_of(array):
+    """How many of its numbers are in a vector."""
+    return _LANES_4 if array.itemsize == 4 else _LANES_8
+
+
+@part
+def transpose(source, s, stride, target, t, width, rows, columns):
+    """target[t + j width + i] = source[s + i stride + j] for i < rows, j < columns"""
+    high = wide = 0  # what is done in blocks
+    if AVAILABLE:
+        lanes = lanes_of(source)
+        high, wide = rows - rows % ROWS, columns - columns % lanes
+        for i in range(0, high, ROWS):
+            for j in range(0, wide, lanes):
+                _transpose_block(
+                    source, s + i * stride + j, stride, target, t + j * width + i, width
+                )
+    for i in range(rows):
+        for j in range(wide if i < high else 0, columns):
+            target[np.uint64(t + j * width + i)] = source[np.uint64(s + i * stride + j)]

@@ -16,6 +16,7 @@ what the scores begin with instead of zeros, and dropout a pass that may be left
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,41 +94,32 @@ def _fill(x, height, value):
 
 
 @part
-def _scale(x, height, factor):
-    """x [height, 32] *= factor"""
-    for i in range(height):
-        at = _U(i * SIDE)
-        for j in range(_S):
-            x[at + j] *= x.dtype.type(factor)
-
-
-@part
 def _divide(x, height, by):
-    """x [height, 32] /= by [32]"""
+    """x [height, 32] /= by [32], by way of 1 / by; several times faster than divisions."""
+    inverse = 1 / by
     for i in range(height):
         at = _U(i * SIDE)
         for j in range(_S):
-            x[at + j] /= by[j]
+            x[at + j] *= inverse[j]
 
 
 @part
-def _copy(matrix, out, width):
-    """out [rows, width] = ``matrix``; what out has beyond stays."""
+def _copy(matrix, out, width, factor):
+    """out [rows, width] = ``matrix`` times ``factor``; what out has beyond stays."""
     for i in range(matrix.shape[0]):
         row, at = contiguous(matrix, i), _U(i * width)
         for j in range(_U(matrix.shape[1])):
-            out[at + j] = row[j]
+            out[at + j] = row[j] * out.dtype.type(factor)
 
 
 @part
-def _columns(matrix, start, out, factor):
+def _columns(matrix, start, out):
     """out [width, 32] = the transpose of 32 rows from ``start`` on, or of fewer and zeros."""
     rows, width = min(SIDE, matrix.shape[0] - start), matrix.shape[1]
     if rows < SIDE:
         _fill(out, out.size // SIDE, 0.0)
     numbers, stride = everything_from(matrix), matrix.strides[0] // matrix.itemsize
     transpose(numbers, start * stride, stride, out, 0, SIDE, rows, width)
-    _scale(out, width, factor)
 
 
 @part
@@ -175,7 +167,7 @@ def _sides(size):
 
 @part
 def _scores(s, k_rows, depth, some_q, keys, m, start, causal, masks, which):
-    """s [keys, 32] = the scaled scores plus a mask; -inf for keys that a query does not see."""
+    """s [keys, 32] = k_rows some_q plus a mask; -inf for keys that a query does not see."""
     t = s.dtype.type
     if masks.size:
         mask = masks[which]
@@ -281,11 +273,11 @@ def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limi
     for a in range(q.shape[0]):
         for b in range(q.shape[1]):
             one_q, one_out = q[a, b], out[a, b]
-            _copy(k[a, b], k_rows, d4)
-            _copy(v[a, b], v_rows, e4)
+            _copy(k[a, b], k_rows, d4, scale)
+            _copy(v[a, b], v_rows, e4, 1.0)
             for start in range(0, n, SIDE):
                 keys = min(m4, start + SIDE) if causal else m4
-                _columns(one_q, start, some_q, scale)
+                _columns(one_q, start, some_q)
                 _scores(s, k_rows, d4, some_q, keys, m, start, causal, masks, which[a, b])
                 _softmax(s, keys, peak, total)
                 if factor != 1:
@@ -317,14 +309,14 @@ def _vjp(
     for a in range(q.shape[0]):
         for b in range(q.shape[1]):
             one_q, one_g, one_gq = q[a, b], g[a, b], gq[a, b]
-            _copy(k[a, b], k_rows, d4)
-            _copy(v[a, b], v_rows, e4)
+            _copy(k[a, b], k_rows, d4, scale)
+            _copy(v[a, b], v_rows, e4, 1.0)
             _fill(all_gk, m4 * _sides(d), 0.0)
             _fill(all_gv, m4 * _sides(e), 0.0)
             for start in range(0, n, SIDE):
                 keys = min(m4, start + SIDE) if causal else m4
-                _columns(one_q, start, some_q, scale)
-                _columns(one_g, start, some_g, 1.0)
+                _columns(one_q, start, some_q)
+                _columns(one_g, start, some_g)
                 _slices(one_q, start, q_slices, scale)
                 _slices(one_g, start, g_slices, 1.0)
                 _scores(p, k_rows, d4, some_q, keys, m, start, causal, masks, which[a, b])
@@ -345,7 +337,6 @@ def _vjp(
                     _drop(p, rows, keys, limit, factor)
                 _fill(some_gq, d4, 0.0)
                 _add_product(some_gq, _0, k_rows, _1, _U(d4), gp, _0, _U(d4), _U(keys))
-                _scale(some_gq, d4, scale)
                 _uncolumns(some_gq, start, one_gq)
                 for i in range(_U(_sides(d))):
                     at, first = i * _U(m4 * SIDE), i * _S * _S
@@ -429,6 +420,8 @@ def _of_heads(q, k, mask, seeds):
     As the scores lie: so keys and queries are filled up to whole turns of the loops.
     """
     (*lead, n, _), m = q.shape, k.shape[-2]
+    if mask is None and seeds is None:
+        return _nothing(*_in_two_dims(q)[0].shape[:2], q.dtype)
     seeds = np.zeros(lead, np.int64) if seeds is None else np.asarray(seeds, np.int64)
     which, masks = np.zeros_like(seeds), np.empty((0, 0), q.dtype)
     if mask is not None:
@@ -441,6 +434,13 @@ def _of_heads(q, k, mask, seeds):
         which[...] = np.arange(len(masks)).reshape(own)
     heads = _in_two_dims(seeds[..., None, None], which[..., None, None])
     return *(np.ascontiguousarray(x[..., 0, 0]) for x in heads), masks
+
+
+@lru_cache(maxsize=64)
+def _nothing(rows, columns, dtype):
+    """What :func:`_of_heads` gives without masks and seeds; nobody writes into it."""
+    none = np.zeros((rows, columns), np.int64)
+    return none, none, np.empty((0, 0), dtype)
 
 
 def _odds(dropout):

@@ -26,6 +26,7 @@ from .lanes import contiguous, everything_from, exp, jit, part
 from .tiles import AVAILABLE, strip_4, strip_8, transpose
 
 SIDE = 32  # queries side by side: two 512-bit registers of float32
+KEYS = 64  # worked on together: what is made of 32 queries and these stays in the first cache
 # An unsigned index is not looked at for being negative, which would cost the vector instructions.
 _U = np.uint64
 _0, _1, _2, _3, _4, _8 = _U(0), _U(1), _U(2), _U(3), _U(4), _U(8)
@@ -47,26 +48,28 @@ def _multiply_add(
 
 
 @part
-def _add_product(c, start, a, row, column, b, first, height, depth):
+def _add_product(c, start, a, begin, row, column, b, first, height, depth):
     """c [height, 32] += a [height, depth] b [depth, 32], both sizes multiples of 4.
 
-    c begins at ``start`` and b at ``first``; element (i, p) of a lies at i row + p column. Where
-    row, column and depth are written as constants, Numba compiles a version for them.
+    c begins at ``start``, b at ``first``; element (i, p) of a lies at begin + i row + p column.
+    Where row, column and depth are written as constants, Numba compiles a version for them.
     """
-    row, column = _U(row), _U(column)
+    begin, row, column = _U(begin), _U(row), _U(column)
     if AVAILABLE:
         i = _0
         if c.itemsize == 4:
             while i + _8 <= height:
-                strip_8(_U(depth), a, i * row, row, column, b, first, c, start + i * _S, SIDE)
+                strip_8(
+                    _U(depth), a, begin + i * row, row, column, b, first, c, start + i * _S, SIDE
+                )
                 i += _8
         while i < height:
-            strip_4(_U(depth), a, i * row, row, column, b, first, c, start + i * _S, SIDE)
+            strip_4(_U(depth), a, begin + i * row, row, column, b, first, c, start + i * _S, SIDE)
             i += _4
         return
     for i in range(_0, height, _4):
         for p in range(_0, _U(depth), _4):
-            x = i * row + p * column
+            x = begin + i * row + p * column
             y = x + row
             z = y + row
             w = z + row
@@ -94,13 +97,12 @@ def _fill(x, height, value):
 
 
 @part
-def _divide(x, height, by):
-    """x [height, 32] /= by [32], by way of 1 / by; several times faster than divisions."""
-    inverse = 1 / by
+def _multiply(x, height, by):
+    """x [height, 32] *= by [32]"""
     for i in range(height):
         at = _U(i * SIDE)
         for j in range(_S):
-            x[at + j] *= inverse[j]
+            x[at + j] *= by[j]
 
 
 @part
@@ -166,25 +168,27 @@ def _sides(size):
 
 
 @part
-def _scores(s, k_rows, depth, some_q, keys, m, start, causal, masks, which):
-    """s [keys, 32] = k_rows some_q plus a mask; -inf for keys that a query does not see."""
+def _scores(s, k_rows, depth, some_q, first, last, m, start, causal, masks, which):
+    """s [last - first, 32] = k_rows some_q plus a mask; -inf for keys that a query does not see."""
     t = s.dtype.type
     if masks.size:
         mask = masks[which]
         width = mask.size // _fours(m)
-        for key in range(keys):
-            at, there = _U(key * SIDE), _U(key * width + start)
+        for key in range(first, last):
+            at, there = _U((key - first) * SIDE), _U(key * width + start)
             for j in range(_S):
                 s[at + j] = mask[there + j]
     else:
-        _fill(s, keys, 0.0)
-    _add_product(s, _0, k_rows, _U(depth), _1, some_q, _0, _U(keys), _U(depth))
-    for key in range(min(start, m) if causal else m, keys):
-        at, first = _U(key * SIDE), _S  # of the queries that see this key
+        _fill(s, last - first, 0.0)
+    _add_product(
+        s, _0, k_rows, first * depth, _U(depth), _1, some_q, _0, _U(last - first), _U(depth)
+    )
+    for key in range(max(first, min(start, m) if causal else m), last):
+        at, seen = _U((key - first) * SIDE), _S  # from which query on
         if key < m:
-            first = _U(key - start)
+            seen = _U(key - start)
         for j in range(_S):
-            s[at + j] = s[at + j] if j >= first else t(-np.inf)
+            s[at + j] = s[at + j] if j >= seen else t(-np.inf)
 
 
 _MIX_1, _MIX_2, _STRIDE = map(np.uint32, (coins.MIX_1, coins.MIX_2, coins.STRIDE))
@@ -206,11 +210,11 @@ def _coin_rows(seed, start, out):
 
 
 @part
-def _drop(x, rows, keys, limit, factor):
-    """x [keys, 32] times ``factor``, or 0, as the coins fall; see :mod:`..coins`."""
+def _drop(x, rows, first, last, limit, factor):
+    """x [last - first, 32] times ``factor``, or 0, as the coins fall; see :mod:`..coins`."""
     t = x.dtype.type
-    for key in range(keys):
-        at, column = _U(key * SIDE), np.uint32(np.uint32(key) * _STRIDE)
+    for key in range(first, last):
+        at, column = _U((key - first) * SIDE), np.uint32(np.uint32(key) * _STRIDE)
         for j in range(_S):
             hash = _mixed(np.uint32(rows[j] + column))
             heads = np.uint32(hash >> np.uint32(32 - coins.BITS)) < np.uint32(limit)
@@ -218,40 +222,45 @@ def _drop(x, rows, keys, limit, factor):
 
 
 @part
-def _softmax(s, keys, peak, total):
-    """s [keys, 32] = exp(s - peak), with the largest of each column in peak, the sum in total."""
+def _exponentials(s, keys, peak, total, top, factor):
+    """s [keys, 32] = exp(s - peak), where peak and total, of these and earlier keys, go on.
+
+    ``factor`` is what makes up for the lower peak, in what was computed with that.
+    """
     t = s.dtype.type
-    _fill(peak, 1, -np.inf)
-    _fill(total, 1, 0.0)
-    for key in range(keys):
-        at = _U(key * SIDE)
-        for j in range(_S):
-            peak[j] = peak[j] if peak[j] > s[at + j] else s[at + j]
-    for j in range(_S):  # nothing to see: weights of 0, divided by 1
-        peak[j] = peak[j] if peak[j] > t(-np.inf) else t(0)
-    for key in range(keys):
-        at = _U(key * SIDE)
-        for j in range(_S):
-            w = exp(s[at + j] - peak[j])
-            s[at + j] = w
-            total[j] += w
     for j in range(_S):
-        total[j] = total[j] if total[j] != t(0) else t(1)
+        factor[j] = peak[j]
+    for key in range(_0, _U(keys), _4):  # four at a time, for each must wait for the one before
+        at = key * _S
+        for j in range(_S):
+            a, b = s[at + j], s[at + _S + j]
+            c, d = s[at + _S2 + j], s[at + _S3 + j]
+            a, c = a if a > b else b, c if c > d else d
+            a = a if a > c else c
+            peak[j] = peak[j] if peak[j] > a else a
+    for j in range(_S):
+        top[j] = peak[j] if peak[j] > t(-np.inf) else t(0)  # nothing to see: weights of 0
+        factor[j] = exp(factor[j] - top[j])
+        total[j] *= factor[j]
+    for key in range(_0, _U(keys), _4):
+        at = key * _S
+        for j in range(_S):
+            a, b = exp(s[at + j] - top[j]), exp(s[at + _S + j] - top[j])
+            c, d = exp(s[at + _S2 + j] - top[j]), exp(s[at + _S3 + j] - top[j])
+            s[at + j], s[at + _S + j], s[at + _S2 + j], s[at + _S3 + j] = a, b, c, d
+            total[j] += (a + b) + (c + d)
 
 
 @part
-def _softmax_again(p, gp, keys, peak, total, along):
-    """p [keys, 32] = exp(p - peak) / total; along = the sums of p gp."""
-    t = p.dtype.type
-    for j in range(_S):
-        along[j] = t(0)
-        total[j] = t(1) / total[j]
-    for key in range(keys):
-        at = _U(key * SIDE)
+def _weights(p, gp, keys, peak, inverse, along):
+    """p [keys, 32] = the weights exp(p - peak) inverse; along += the sums of p gp."""
+    for key in range(_0, _U(keys), _2):
+        at = key * _S
         for j in range(_S):
-            w = exp(p[at + j] - peak[j]) * total[j]
-            p[at + j] = w
-            along[j] += w * gp[at + j]
+            a = exp(p[at + j] - peak[j]) * inverse[j]
+            b = exp(p[at + _S + j] - peak[j]) * inverse[j]
+            p[at + j], p[at + _S + j] = a, b
+            along[j] += a * gp[at + j] + b * gp[at + _S + j]
 
 
 @part
@@ -267,28 +276,40 @@ def _softmax_vjp(gp, p, keys, along):
 def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor):
     n, d, m, e = q.shape[2], q.shape[3], k.shape[2], v.shape[3]
     d4, e4, m4 = _fours(d), _fours(e), _fours(m)
-    k_rows, v_rows, s = _zeros(q, m4 * d4), _zeros(q, m4 * e4), _zeros(q, m4 * SIDE)
+    k_rows, v_rows, s = _zeros(q, m4 * d4), _zeros(q, m4 * e4), _zeros(q, KEYS * SIDE)
     some_q, y = _zeros(q, d4 * SIDE), _zeros(q, e4 * SIDE)
     peak, total, rows = _zeros(q, SIDE), _zeros(q, SIDE), _zeros(seeds, SIDE)
+    top, lower = _zeros(q, SIDE), _zeros(q, SIDE)
     for a in range(q.shape[0]):
         for b in range(q.shape[1]):
-            one_q, one_out = q[a, b], out[a, b]
+            one_q, one_out, own = q[a, b], out[a, b], which[a, b]
             _copy(k[a, b], k_rows, d4, scale)
             _copy(v[a, b], v_rows, e4, 1.0)
             for start in range(0, n, SIDE):
                 keys = min(m4, start + SIDE) if causal else m4
                 _columns(one_q, start, some_q)
-                _scores(s, k_rows, d4, some_q, keys, m, start, causal, masks, which[a, b])
-                _softmax(s, keys, peak, total)
                 if factor != 1:
                     _coin_rows(seeds[a, b], start, rows)
-                    _drop(s, rows, keys, limit, factor)
                 _fill(y, e4, 0.0)
-                _add_product(y, _0, v_rows, _1, _U(e4), s, _0, _U(e4), _U(keys))
-                _divide(y, e4, total)
+                _fill(total, 1, 0.0)
+                _fill(peak, 1, -np.inf)
+                for first in range(0, keys, KEYS):
+                    last = min(first + KEYS, keys)
+                    _scores(s, k_rows, d4, some_q, first, last, m, start, causal, masks, own)
+                    _exponentials(s, last - first, peak, total, top, lower)
+                    if factor != 1:
+                        _drop(s, rows, first, last, limit, factor)
+                    if first > 0:
+                        _multiply(y, e4, lower)
+                    size = _U(last - first)
+                    _add_product(y, _0, v_rows, first * e4, _1, _U(e4), s, _0, _U(e4), size)
+                for i in range(SIDE):
+                    total[i] = total[i] if total[i] != 0 else 1
+                    lower[i] = 1 / total[i]
+                _multiply(y, e4, lower)
                 _uncolumns(y, start, one_out)
                 for i in range(min(SIDE, n - start)):
-                    peaks[a, b, start + i], sums[a, b, start + i] = peak[i], total[i]
+                    peaks[a, b, start + i], sums[a, b, start + i] = top[i], total[i]
 
 
 @jit
@@ -303,12 +324,12 @@ def _vjp(
     all_gk, all_gv = _zeros(q, m4 * _sides(d) * SIDE), _zeros(q, m4 * _sides(e) * SIDE)
     some_q, some_g, some_gq = _zeros(q, d4 * SIDE), _zeros(q, e4 * SIDE), _zeros(q, d4 * SIDE)
     q_slices, g_slices = _zeros(q, _sides(d) * SIDE * SIDE), _zeros(q, _sides(e) * SIDE * SIDE)
-    peak, total, along, rows = (
+    peak, inverse, along, rows = (
         _zeros(q, SIDE), _zeros(q, SIDE), _zeros(q, SIDE), _zeros(seeds, SIDE)
     )  # fmt: skip
     for a in range(q.shape[0]):
         for b in range(q.shape[1]):
-            one_q, one_g, one_gq = q[a, b], g[a, b], gq[a, b]
+            one_q, one_g, one_gq, own = q[a, b], g[a, b], gq[a, b], which[a, b]
             _copy(k[a, b], k_rows, d4, scale)
             _copy(v[a, b], v_rows, e4, 1.0)
             _fill(all_gk, m4 * _sides(d), 0.0)
@@ -319,31 +340,41 @@ def _vjp(
                 _columns(one_g, start, some_g)
                 _slices(one_q, start, q_slices, scale)
                 _slices(one_g, start, g_slices, 1.0)
-                _scores(p, k_rows, d4, some_q, keys, m, start, causal, masks, which[a, b])
-                _fill(gp, m4, 0.0)
-                _add_product(gp, _0, v_rows, _U(e4), _1, some_g, _0, _U(keys), _U(e4))
                 if factor != 1:
                     _coin_rows(seeds[a, b], start, rows)
-                    _drop(gp, rows, keys, limit, factor)
-                for i in range(min(SIDE, n - start)):
-                    peak[i], total[i] = peaks[a, b, start + i], sums[a, b, start + i]
-                for i in range(n - start, SIDE):  # queries that are not there
-                    peak[i], total[i] = 0, np.inf
-                _softmax_again(p, gp, keys, peak, total, along)
-                _softmax_vjp(gp, p, keys, along)
-                if g_mask.size:
-                    _uncolumns(gp, start, g_mask[a, b])
-                if factor != 1:
-                    _drop(p, rows, keys, limit, factor)
+                for i in range(SIDE):
+                    there = start + i < n  # or there is no such query
+                    peak[i] = peaks[a, b, start + i] if there else 0
+                    inverse[i] = 1 / sums[a, b, start + i] if there else 0
+                    along[i] = 0
+                for first in range(0, keys, KEYS):
+                    last = min(first + KEYS, keys)
+                    x, gx = p[first * SIDE : last * SIDE], gp[first * SIDE : last * SIDE]
+                    size = _U(last - first)
+                    _scores(x, k_rows, d4, some_q, first, last, m, start, causal, masks, own)
+                    _fill(gx, last - first, 0.0)
+                    _add_product(gx, _0, v_rows, first * e4, _U(e4), _1, some_g, _0, size, _U(e4))
+                    if factor != 1:
+                        _drop(gx, rows, first, last, limit, factor)
+                    _weights(x, gx, size, peak, inverse, along)
                 _fill(some_gq, d4, 0.0)
-                _add_product(some_gq, _0, k_rows, _1, _U(d4), gp, _0, _U(d4), _U(keys))
+                for first in range(0, keys, KEYS):
+                    last = min(first + KEYS, keys)
+                    x, gx = p[first * SIDE : last * SIDE], gp[first * SIDE : last * SIDE]
+                    size = _U(last - first)
+                    _softmax_vjp(gx, x, last - first, along)
+                    if g_mask.size:
+                        _uncolumns(gx, start, g_mask[a, b][:, first:last])
+                    if factor != 1:
+                        _drop(x, rows, first, last, limit, factor)
+                    _add_product(some_gq, _0, k_rows, first * d4, _1, _U(d4), gx, _0, _U(d4), size)
+                    for i in range(_U(_sides(d))):
+                        at, piece = (i * _U(m4) + _U(first)) * _S, i * _S * _S
+                        _add_product(all_gk, at, gx, 0, SIDE, 1, q_slices, piece, size, SIDE)
+                    for i in range(_U(_sides(e))):
+                        at, piece = (i * _U(m4) + _U(first)) * _S, i * _S * _S
+                        _add_product(all_gv, at, x, 0, SIDE, 1, g_slices, piece, size, SIDE)
                 _uncolumns(some_gq, start, one_gq)
-                for i in range(_U(_sides(d))):
-                    at, first = i * _U(m4 * SIDE), i * _S * _S
-                    _add_product(all_gk, at, gp, SIDE, 1, q_slices, first, _U(keys), SIDE)
-                for i in range(_U(_sides(e))):
-                    at, first = i * _U(m4 * SIDE), i * _S * _S
-                    _add_product(all_gv, at, p, SIDE, 1, g_slices, first, _U(keys), SIDE)
             _unslice(all_gk, m4, gk[a, b])
             _unslice(all_gv, m4, gv[a, b])
 
@@ -390,7 +421,7 @@ def vjp(g, inputs, saved, needs, *, scale, causal, dropout):
     g, q, k, v = map(_whole_rows, (g, *qkv))
     gq, gk, gv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     pairs = (q.shape[-2], k.shape[-2]) if needs[3] else (0, 0)
-    g_mask = np.empty((*q.shape[:-2], *pairs), q.dtype)
+    g_mask = np.zeros((*q.shape[:-2], *pairs), q.dtype)
     q2, k2, v2, g2, *gradients = _in_two_dims(q, k, v, g, gq, gk, gv, g_mask)
     *heads, masks = _of_heads(q, k, mask, seeds)
     numbers = float(scale), causal, *_odds(dropout)

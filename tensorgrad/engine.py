@@ -17,6 +17,8 @@ from .variable import Bound, Variable, wrap
 
 ndarray = arrays_xp.ndarray
 
+PARTS = 8  # of a gradient that wait to be put together; more would hold too much memory
+
 
 def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a gradient over the axes along which its input was repeated."""
@@ -58,6 +60,7 @@ def backward(
 
     pending: dict[Any, Any] = {}  # gradients of what was not visited yet
     owned: set[Any] = set()  # those whose pending gradient nobody else can see
+    parts: dict[Any, list] = {}  # of nodes whose gradient came in pieces only so far
     queue: list[tuple] = []  # latest first
     first_uses: dict[Any, int] = {}
     watched, checking, watcher = bool(hooked), mode.checking, mode.watcher
@@ -74,6 +77,10 @@ def backward(
                 first_uses.update((p, node.seq) for p in node.parents if isinstance(p, Variable))
         return 0.5 - first_uses.get(to, 0), id(to), to
 
+    def assemble(to: Node) -> None:
+        pending[to] = arrays_xp.assembled(parts.pop(to), to.strides)
+        owned.add(to)
+
     def receive(to: Any, g: Any, fresh: bool) -> None:
         """Add ``g`` to the gradient of a node or leaf; ``fresh``: ``g`` is ours to keep."""
         if isinstance(g, arrays_xp.Scattered):
@@ -81,12 +88,20 @@ def backward(
                 g.add_to(pending[to])
                 return
             if isinstance(to, Node):
+                if to in parts and len(parts[to]) < PARTS:
+                    parts[to].append(g)
+                    return
+                if to not in parts and to not in pending:
+                    if needed is None or to in needed:
+                        parts[to] = [g]
+                        heappush(queue, (-to.seq, to))
+                    return
                 like = to
             elif inputs is None and not (watched and to.hooks) and _add_to_grad(to, g):
                 return
             else:
                 like = to.array
-            g, fresh = g.laid_out_like(like.strides), True
+            g, fresh = arrays_xp.assembled([g], like.strides), True
         if g.shape != to.shape:
             g, fresh = unbroadcast(xp, g, to.shape), not create_graph
         is_node = isinstance(to, Node)
@@ -98,7 +113,10 @@ def backward(
                 accumulate(to, g, fresh, create_graph)
             elif id(to) in targets:
                 found[id(to)] = found[id(to)] + g if id(to) in found else ours(g, fresh)
-        elif to not in pending:
+            return
+        if to in parts:
+            assemble(to)
+        if to not in pending:
             if needed is not None and to not in needed:
                 return
             pending[to] = g
@@ -127,6 +145,8 @@ def backward(
             receive(root.node or root, g if create_graph else g.array, False)
         while queue:
             node = heappop(queue)[-1]
+            if node in parts:
+                assemble(node)
             g = pending.pop(node)
             if needed is not None and isinstance(node, Node) and id(node) in targets:
                 found[id(node)] = ours(g, node in owned)

@@ -1,8 +1,8 @@
 """Writing through an index: the transposes of indexing.
 
 The gradient of ``x[index]`` is zero outside ``index``. It stays in that form, a :class:`Scattered`,
-until it is added to another gradient: three slices of one array then fill one buffer, instead of
-making three arrays of zeros and adding them up.
+until it is added to another gradient, or to others of its form: three slices that make up an array
+are copied into one, instead of making three arrays of zeros and adding them up.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 import numpy as np
 
 from . import kernels
+
+ALL = slice(None)
 
 
 class Scattered:
@@ -39,15 +41,6 @@ class Scattered:
         self.add_to(out)
         return out
 
-    def laid_out_like(self, strides):
-        """An array whose axes follow each other in memory as those with these strides do."""
-        order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
-        out = np.zeros([self.shape[axis] for axis in order], self.dtype)
-        if order != sorted(order):
-            out = out.transpose(np.argsort(order))
-        self.add_to(out)
-        return out
-
 
 class ScatteredRows(Scattered):
     """Rows of a matrix, named by integers of any shape: the gradient of an embedding."""
@@ -68,6 +61,40 @@ class ScatteredRows(Scattered):
         ordered = flat[order]
         starts = np.concatenate(([0], np.flatnonzero(np.diff(ordered)) + 1))
         out[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+def assembled(parts, strides):
+    """The sum of ``parts``, its axes in memory in the order of those that have these strides."""
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    whole = _make_up_all(parts)
+    make = np.empty if whole else np.zeros
+    out = make([parts[0].shape[axis] for axis in order], parts[0].dtype)
+    if order != sorted(order):
+        out = out.transpose(np.argsort(order))
+    for part in parts:
+        if whole:
+            out[part.index] = part.values
+        else:
+            part.add_to(out)
+    return out
+
+
+def _make_up_all(parts) -> bool:
+    """Whether they are all pieces of one axis, one after the other, as ``split`` makes them."""
+    axes, places, end = set(), [], 0
+    for part in parts:
+        *lead, last = part.index if type(part.index) is tuple and part.index else (part.index,)
+        if type(last) not in (int, slice) or any(type(p) is not slice or p != ALL for p in lead):
+            return False
+        axes.add(len(lead))
+        positions = range(part.shape[len(lead)])
+        piece = positions[last] if type(last) is slice else positions[last:][:1]
+        places.append((piece.start, piece.stop, piece.step))
+    for start, stop, step in sorted(places):
+        if start != end or step != 1:
+            return False
+        end = stop
+    return end == len(positions) and len(axes) == 1
 
 
 def _selects_once(index) -> bool:

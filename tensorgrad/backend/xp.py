@@ -151,6 +151,7 @@ from .products import matmul
 from .scan import cumargmax, cumprod, cumsum, logcumsumexp
 from .scatter import (
     Scattered,
+    assembled,
     group_extreme,
     last_writes,
     places_along,

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from . import interpreter
 from .worker import CONFIGS
 
 PARTS = ("forward", "backward", "optimizer", "step")
@@ -104,6 +105,7 @@ def main() -> None:
     for config in arguments.configs:
         if config not in CONFIGS:
             sys.exit(f"there is no configuration {config!r}: {', '.join(CONFIGS)}")
+    print(interpreter.said(), flush=True)
     found = {}
     for config in arguments.configs or CONFIGS:
         steps = arguments.steps or (1 if config in SLOW else 8)

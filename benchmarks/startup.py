@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from . import interpreter
+
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ["-m", "gpt", "train", "--steps", "1"]  # what examples/train_gpt.py does
 TIMES = 7
@@ -48,6 +50,7 @@ def megabytes(*packages: str) -> float:
 
 
 def main() -> None:
+    print(interpreter.said(), flush=True)
     empty = seconds(["-c", "pass"])
     for package in ("numpy", "tensorgrad", "torch"):
         taken = seconds(["-c", f"import {package}"]) - empty

@@ -32,7 +32,7 @@ from typing import Any
 from gpt.launcher import mpiexec
 from tensorgrad.backend.launch import cores
 
-from . import scaling
+from . import interpreter, scaling
 from .team import write_text
 from .worker import CONFIGS
 
@@ -232,6 +232,7 @@ def main() -> None:
         mpiexec()
     except RuntimeError as error:
         sys.exit(f"error: {error}")
+    print(interpreter.said(), flush=True)
     found: dict[str, Any] = {"cores": cores(), "machine": platform.machine(), "configs": {}}
 
     def save() -> None:

@@ -18,6 +18,8 @@ from statistics import median
 
 from gpt.config import GPTConfig
 
+from . import interpreter
+
 # name → (tokens in a turn, model)
 CONFIGS = {
     "char": (63, GPTConfig(65, context=64, width=128, layers=4, heads=4, bias=False)),
@@ -102,6 +104,7 @@ def main() -> None:
     elif importlib.util.find_spec("torch") is None:
         sys.exit("the comparison needs PyTorch: pip install torch==2.13.0")
     else:
+        print(interpreter.said(), flush=True)
         compare(arguments.config, arguments.turns)
 
 

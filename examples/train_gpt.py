@@ -6,7 +6,7 @@ about three minutes on two cores, and prints a sample; everything of the run is 
 
 import sys
 
-from gpt.__main__ import main
+from gpt.__main__ import program
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.exit(program(["train", *sys.argv[1:]]))

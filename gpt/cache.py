@@ -20,7 +20,7 @@ class KVCache:
     >>> cache.positions(3)
     array([[0, 1, 2],
            [0, 0, 0]])
-    >>> (cache.hidden(3)[1, 0] < 0).astype(int)  # may query i look at key j?
+    >>> (cache.hidden(3)[1, 0] < 0).astype(int)  # is key i hidden from query j?
     array([[1, 1, 1],
            [1, 1, 1],
            [1, 1, 0]])
@@ -41,15 +41,15 @@ class KVCache:
         return np.maximum(columns - self.padding[:, None], 0)
 
     def hidden(self, count: int) -> np.ndarray | None:
-        """What to add to the scores of the next ``count`` queries: [B, 1, count, length + count].
+        """What to add to the scores of the next ``count`` queries: [B, 1, length + count, count].
 
         None if there is nothing to hide: one query looks at everything, but for padding.
         """
         if count == 1 and not self.padding.any():
             return None
-        keys = np.arange(self.length + count)
-        later = keys > keys[self.length :, None]  # [count, length + count]
-        before = keys < self.padding[:, None, None, None]  # [B, 1, 1, length + count]
+        keys = np.arange(self.length + count)[:, None]
+        later = keys > keys[self.length :, 0]  # [length + count, count]
+        before = keys < self.padding[:, None, None, None]  # [B, 1, length + count, 1]
         return np.where(later | before, HIDDEN, 0).astype(self.layers[0].dtype)
 
     def write(self, layer: int, new: np.ndarray) -> np.ndarray:

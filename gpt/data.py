@@ -121,10 +121,11 @@ class Batches:
         self.batch_size = batch_size
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
-    def next(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The next (x, y)."""
-        starts = self._rng.integers(len(self.tokens) - self.context, size=(self.batch_size, 1))
-        positions = starts + np.arange(self.context)  # [batch_size, context]
+    def next(self, count: int = 1) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The next (x, y); or the next ``count`` of them, one below the other."""
+        rows = count * self.batch_size
+        starts = self._rng.integers(len(self.tokens) - self.context, size=(rows, 1))
+        positions = starts + np.arange(self.context)  # [rows, context]
         return self.tokens[positions].astype(np.int64), self.tokens[positions + 1].astype(np.int64)
 
     __next__ = next

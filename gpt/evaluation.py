@@ -19,12 +19,14 @@ import numpy as np
 import tensorgrad
 from nn import functional as F
 
+from .config import GPTConfig
 from .generate import evaluating
 from .model import GPT
 from .tokenizer import Tokenizer
 
 STRETCHES = 50  # into which a text is cut for the standard error
 LOGITS = 2**24  # at most at a time: 64 MiB
+WIDEST = 2**22  # numbers that a layer makes of several batches at a time, at most: 16 MiB
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,15 @@ def window_starts(predictions: int, context: int, stride: int) -> np.ndarray:
     """
     last = max(predictions - context, 0)
     return np.append(np.arange(0, last, stride), last)
+
+
+def windows_at_once(config: GPTConfig) -> int:
+    """How many whole windows a model should read in one pass that keeps nothing for a backward one.
+
+    More would not be faster: the calls take little of the time then, and every processor has work.
+    A batch as large as those that the model learns from is fine in any case.
+    """
+    return max(1, WIDEST // (max(4 * config.width, config.vocab_size) * config.context))
 
 
 def token_losses(

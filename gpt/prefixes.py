@@ -97,10 +97,9 @@ class Prefixes:
 
     def _read_anew(self, windows: list[list[int]]) -> np.ndarray:
         """Logits of what follows windows as long as the context."""
-        if self.reader is None or len(self.reader.cache.padding) != len(windows):
-            self.reader = Decoder(self.model, self.context, [0] * len(windows))
-        self.reader.cache.length = 0
-        return self.reader.read(windows)
+        if self.reader is None:
+            self.reader = Decoder(self.model, 0)
+        return self.reader.read_whole(windows)
 
     def _keep(self, rows: list[int]) -> None:
         """Let the decoder forget all but these rows, which it has read."""

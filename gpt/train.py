@@ -22,6 +22,7 @@ from . import checkpoint, choices, corpus, data, divergence, folder, reporting, 
 from .callbacks import Callback, Callbacks, Function, Metrics, Result
 from .choices import FIXED, choose, prompt_tokens, vocabulary
 from .divergence import Diverged, first_fault, layer_norms, spoilt
+from .evaluation import windows_at_once
 from .folder import BEST, CHECKPOINT, PREVIOUS, SAMPLE, SUMMARY, TOKENIZER
 from .generate import generate
 from .interrupts import interruptible
@@ -342,13 +343,14 @@ class Trainer:
             Diverged: one of them is not finite.
         """
         self.model.eval()
-        means, size = {}, self.config.eval_batches
+        means, size, batch = {}, self.config.eval_batches, self.config.batch
+        together = max(1, windows_at_once(self.model_config) // batch)
         for split, batches in self.eval_batches.items():
             losses, spoiling = [], None
-            for _ in range(size):
-                x, y = self._tensors(batches.next())
+            for done in range(0, size, together):
+                x, y = self._tensors(batches.next(min(together, size - done)))
                 with tensorgrad.no_grad():
-                    losses.append(self.model(x, y).item() * (len(x) / self.config.batch))
+                    losses.append(self.model(x, y).item() * (len(x) / batch))
                 if spoiling is None and not math.isfinite(losses[-1]):
                     spoiling = partial(self.model, x, y)
             total = sum(self.workers.summed(losses))
@@ -368,7 +370,7 @@ class Trainer:
         """
         self.model.eval()
         x, y = data.windows(self.eval_batches["val"].tokens, self.config.context, WINDOWS)
-        total, size = 0.0, self.config.batch
+        total, size = 0.0, max(self.config.batch, windows_at_once(self.model_config))
         with tensorgrad.no_grad():
             for i in range(0, len(x), size):
                 part = self._tensors(a[i : i + size] for a in (x, y))

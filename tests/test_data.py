@@ -157,6 +157,14 @@ def test_resume_is_exact(drawn: int) -> None:
     np.testing.assert_array_equal([resumed.next() for _ in range(5)], expected)
 
 
+def test_several_batches_are_those_that_come_one_by_one() -> None:
+    one, several = (data.Batches(range(5000), context=3, batch_size=5, seed=7) for _ in range(2))
+    for count in (1, 2, 7):
+        pairs = zip(*(one.next() for _ in range(count)))
+        np.testing.assert_equal(several.next(count), tuple(map(np.concatenate, pairs)))
+        assert one.state_dict() == several.state_dict()
+
+
 def test_batches_iterate() -> None:
     batches = data.Batches(range(100), context=4, batch_size=2, seed=0)
     drawn = [x for (x, _), _ in zip(batches, range(3))]

@@ -17,7 +17,7 @@ import tensorgrad
 from gpt import corpus, tokenizer, trained
 from gpt.commands import eval as command
 from gpt.config import GPTConfig
-from gpt.evaluation import STRETCHES, evaluate, token_losses
+from gpt.evaluation import STRETCHES, evaluate, token_losses, windows_at_once
 from gpt.folder import BEST, CHECKPOINT, PREVIOUS
 from gpt.model import GPT
 from gpt.shards import Tokens
@@ -262,6 +262,17 @@ def test_a_text_that_has_changed(tmp_path: Path, call: Callable[..., Answer]) ->
     code, _, err = call(str(tmp_path / "run"))
     assert code == 0
     assert re.fullmatch(r"the text is not the one that the run has learnt from: [^\n]*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "width", "context", "windows"),
+    [(1024, 128, 64, 64), (65, 384, 256, 10), (50257, 768, 1024, 1)],
+)
+def test_a_pass_is_about_as_wide_whatever_the_model(
+    vocab_size: int, width: int, context: int, windows: int
+) -> None:
+    config = GPTConfig(vocab_size=vocab_size, width=width, context=context, layers=1, heads=1)
+    assert windows_at_once(config) == windows
 
 
 BAD = {

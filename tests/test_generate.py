@@ -69,6 +69,20 @@ def test_the_decoder_is_the_model(positions: str, activation: str, bias: bool, t
             np.testing.assert_allclose(found[0], whole[end - 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+@pytest.mark.parametrize("length", [1, 5, 16])
+def test_whole_texts_are_read_as_by_the_model(positions: str, length: int) -> None:
+    """Side by side and one after the other; the decoder keeps nothing of them."""
+    model = some_model(1, context=16, layers=3, positions=positions).double()
+    decoder = Decoder(model, 0)
+    for rows in (1, 3):
+        texts = [some_tokens(model, length, seed=rows + i) for i in range(rows)]
+        expected = [logits_of(model, text)[-1] for text in texts]
+        found = decoder.read_whole(texts)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+        assert decoder.cache.length == 0
+
+
 def test_the_decoder_keeps_the_dtype() -> None:
     model = some_model(1, context=8).double()
     tokens = some_tokens(model, 8)
@@ -134,7 +148,10 @@ def test_rows_are_chosen_and_repeated() -> None:
 def test_columns_of_padding_are_hidden() -> None:
     cache = KVCache(1, 2, 1, 8, 4, padding=[0, 2])
     cache.length = 3
-    assert (cache.hidden(1)[:, 0] < -1e29).tolist() == [[[False] * 4], [[True] * 2 + [False] * 2]]
+    hidden = cache.hidden(1)
+    assert hidden is not None
+    assert hidden.shape == (2, 1, 4, 1)
+    assert (hidden[:, 0, :, 0] < -1e29).tolist() == [[False] * 4, [True] * 2 + [False] * 2]
     assert cache.positions(1).tolist() == [[3], [1]]
     assert KVCache(1, 2, 1, 8, 4).hidden(1) is None
 

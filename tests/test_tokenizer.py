@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
@@ -214,20 +215,22 @@ def test_progress() -> None:
     assert calls == [(258, 300), (259, 300)]  # ab, abab
 
 
-def test_a_word_is_visited_once_a_merge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often a pair is in it: a genome is one word."""
-    genome = "".join(random.Random(0).choices("acgt", k=3000))
-    visits = 0
-    real = tokenizer._merge
-
-    def counted(*args):
-        nonlocal visits
-        visits += 1
-        return real(*args)
-
-    monkeypatch.setattr(tokenizer, "_merge", counted)
+def test_a_word_is_visited_once_a_merge() -> None:
+    """However often a pair is in it: a genome is one word. Else a merge took a second."""
+    genome = "".join(random.Random(0).choices("acgt", k=100_000))
+    began = time.thread_time()
     tokenizer.train_bpe(genome, 297)
-    assert visits == 40
+    assert time.thread_time() - began < 2
+
+
+@pytest.mark.parametrize("letters", ["ab Zé'’\u0301\n\x1c\x85\u3000]^-\\[09٣²ⅷ一😀𝒜_.,!", ""])
+def test_words_are_those_of_the_pattern(letters: str) -> None:
+    """By the standard library as by ``regex``, which has the last word on what a letter is."""
+    letters = letters or "".join(chr(i) for i in range(3000))  # too many for a table
+    rng = random.Random(0)
+    for length in [*range(40), 2000]:
+        text = "".join(rng.choices(letters, k=length))
+        assert tokenizer._words(text).findall(text) == regex.findall(tokenizer.PATTERN, text)
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "=", "\n", "'a", "潮", "1"])

@@ -90,10 +90,17 @@ def test_clipping(
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_losses_are_what_they_say(tmp_path: Path) -> None:
-    """The first line, computed again from the outside: another loss, the same batches."""
+@pytest.mark.parametrize("together", [1, 3, 1000])
+def test_the_losses_are_what_they_say(
+    together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first line, computed again from the outside: another loss, the same batches.
+
+    However many of them the model reads in one pass: one, three and then two, all.
+    """
+    monkeypatch.setattr(train, "windows_at_once", lambda config: together * TINY.batch)
     out = tmp_path / "run"
-    run = trainer(out, steps=1, dropout=0.0)
+    run = trainer(out, steps=1, dropout=0.0, eval_batches=5)
     ids = run.tokenizer.encode(TEXT)
     parts = dict(zip(("train", "val"), data.train_val_split(ids)))
     run.run()
@@ -101,7 +108,7 @@ def test_the_losses_are_what_they_say(tmp_path: Path) -> None:
     for offset, (split, part) in enumerate(parts.items(), start=1):
         batches = data.Batches(part, TINY.context, TINY.batch, seed=TINY.seed + offset)
         losses = []
-        for _ in range(TINY.eval_batches):
+        for _ in range(5):
             x, y = batches.next()
             with tensorgrad.no_grad():
                 logits = run.model(tensorgrad.tensor(x)).numpy().astype(float)
@@ -133,8 +140,12 @@ def test_the_seed_decides(straight: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_loss_at_the_end_is_of_the_whole_split(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [1, 7, 1000])
+def test_the_loss_at_the_end_is_of_the_whole_split(
+    together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The mean over every window, whatever the batches; a short last batch counts less."""
+    monkeypatch.setattr(train, "windows_at_once", lambda config: together)
     run = trainer(tmp_path / "run", batch=3)
     run.run()
     val = run.eval_batches["val"].tokens.astype(np.int64)
@@ -144,6 +155,7 @@ def test_the_loss_at_the_end_is_of_the_whole_split(tmp_path: Path) -> None:
         x, y = (tensorgrad.tensor(val[i : i + 8][None]) for i in (start, start + 1))
         losses.append(run.model(x, y).item())
     assert len(losses) % 3
+    assert len(losses) % 7
     summary = json.loads((tmp_path / "run" / SUMMARY).read_text())
     assert summary["step"] == 8
     assert summary["val_loss"] == pytest.approx(np.mean(losses))

@@ -117,7 +117,7 @@ class SharedBucket(Bucket):
         self.missing -= 1
 
     def _copy(self, position: int) -> None:
-        self.place.own[position][...] = self.parameters[position].grad.array
+        self.place.put(position, self.parameters[position].grad.array)
         self.copied.add(position)
 
     def _average(self) -> Any:

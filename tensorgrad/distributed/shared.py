@@ -10,6 +10,9 @@ the other, every process
 So each sum is made once, and is the same everywhere, to the bit. A process that is at step 1 again
 spoils nothing: who has summed needs its part no more, and the results are written after the next
 meeting, to which all come with what they have copied.
+
+Two processes have it simpler. Each copies half of its numbers, all meet, and each adds both parts
+straight into its arrays, in the same order; then they meet again before the next numbers.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ def travelling(dtype: Any) -> Any:
 class Place:
     """Where some arrays of one dtype lie in a window, and whose share of them is which.
 
-    Before :meth:`average`, each array is copied to its place in ``own``.
+    Before :meth:`average`, each array is :meth:`put` there.
 
     Args:
         start: the first of its bytes, of ``room(sizes, dtype)``, in each part.
@@ -56,24 +59,43 @@ class Place:
         self.result = result[0]
         step = -(-ends[-1] // world.size * dtype.itemsize // LINE) * LINE // dtype.itemsize
         self.share = range(ends[-1])[world.rank * step : (world.rank + 1) * step]
-        self.own, self.averages = (
+        # Those of each rank, in the arrays' shapes, and the results.
+        *self.given, self.averages = (
             [flat[a:b].reshape(shape) for a, b, shape in zip(ends, ends[1:], shapes)]
-            for flat in (self.parts[world.rank], self.result)
+            for flat in (*self.parts, self.result)
         )
+        self.own = self.given[world.rank]
+
+    def put(self, position: int, array: Any) -> None:
+        """Copy the array at that position into this process's part."""
+        own = self.own[position]
+        if len(self.parts) == 2:
+            xp.multiply(array, 0.5, out=own, dtype=own.dtype)  # as exact as to halve the sum
+        else:
+            own[...] = array
 
     def average(self, arrays: Sequence[Any]) -> Averaging:
-        """Begin to overwrite the arrays with the means of what is in ``own`` of all processes.
+        """Begin to overwrite the arrays with the means of what all processes have put there.
 
         All of them begin, and ask how far it is, in the same order of places.
         """
-        return Averaging(self.window.world, self._steps(arrays))
+        steps = self._of_two if len(self.parts) == 2 else self._of_more
+        return Averaging(self.window.world, steps(arrays))
 
-    def _steps(self, arrays: Sequence[Any]) -> Iterator[Any]:
-        """What follows the first copies; what is yielded is to be awaited."""
+    # What follows the first copies; what is yielded is to be awaited.
+
+    def _of_two(self, arrays: Sequence[Any]) -> Iterator[Any]:
+        yield from self.window.meet(0)
+        with xp.errstate(all="ignore"):
+            for array, first, second in zip(arrays, *self.given):
+                xp.add(first, second, out=array, casting="same_kind")
+        yield from self.window.meet(1)  # from now on, each may put other numbers there
+
+    def _of_more(self, arrays: Sequence[Any]) -> Iterator[Any]:
         yield from self.window.meet(0)
         self._sum()
         yield from self.window.meet(1)
-        with xp.errstate(over="ignore"):
+        with xp.errstate(all="ignore"):
             for array, average in zip(arrays, self.averages):
                 xp.copyto(array, average, casting="same_kind")
 

@@ -33,9 +33,11 @@ def run(workers: int, *command: str, **options: Any) -> subprocess.CompletedProc
     """Start ``python *command`` in several processes, and wait for their end."""
     return subprocess.run(
         [mpiexec(), "-n", str(workers), sys.executable, *command],
-        env={**os.environ, **PLAIN},
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": LIMIT, **options},
-    )
+        **{
+            "env": {**os.environ, **PLAIN}, "cwd": ROOT, "capture_output": True, "text": True,
+            "timeout": LIMIT, **options,
+        },
+    )  # fmt: skip
 
 
 def process_of(rank: int, word: str) -> int:

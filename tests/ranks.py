@@ -263,7 +263,7 @@ def _gathered(t: tg.Tensor) -> list[tg.Tensor]:
 
 
 def gradients() -> None:
-    """Where they lie, and whose they are."""
+    """Where they lie when MPI averages them, and whose they are."""
     rank, size = _here()
     inner = nn.Sequential(nn.Embedding(3000, 100), nn.Linear(100, 3), nn.Linear(3, 2))
     model = nn.parallel.DistributedDataParallel(inner, bucket_cap_mb=1)

@@ -19,7 +19,7 @@ import nn
 import tensorgrad as tg
 from tensorgrad import distributed as dist
 
-PROGRAMS = ["collectives", "training", "accumulation", "gradients", "unused", "sharded"]
+PROGRAMS = ["collectives", "training", "accumulation", "unused", "sharded"]
 FOR_TWO = ["small_shapes", "asynchronous", "refusals", "buffers", "replicas", "interrupted", "late"]
 
 

@@ -22,16 +22,23 @@ class DistributedDataParallel(Module):
     over the whole batch if the parts are of equal size; a part of r of R rows weighs right if its
     mean loss is multiplied by ``r * world_size / R``.
 
+    Processes of one machine average in memory that they share: on Linux in ``/dev/shm``, where the
+    gradients take their own size once for each process and once more. If there is less of it, or
+    the environment variable ``TENSORGRAD_SHARED_MEMORY`` is 0, or there are several machines, MPI
+    averages them. Sums of more than two processes can differ by rounding then; in all processes
+    they are the same, to the bit.
+
     Args:
         module: the model, the same in all processes.
         device_ids, output_device: have to be None: the processes compute on CPUs.
         broadcast_buffers: before each forward pass whose gradients are averaged, the buffers (the
             running statistics of a batch norm) become those of rank 0.
         bucket_cap_mb: gradients travel together in buckets of this many MiB; by default an eighth
-            of all, but at least 1 and at most 25. One that is as large by itself is averaged in
-            its own memory.
+            of all, but at least 1 and at most 25. One of more than 25 MiB is always MPI's, which
+            averages it in its own memory.
         find_unused_parameters: allow parameters that get no gradient in a backward pass.
-        gradient_as_bucket_view, static_graph: have no effect; gradients are views of the buckets.
+        gradient_as_bucket_view, static_graph: have no effect; gradients are views of the buckets
+            that MPI averages, and of no shared memory.
 
     Raises:
         RuntimeError: no parameter requires grad, or another process has another model.

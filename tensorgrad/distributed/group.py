@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+
+class Window:
+    """Bytes that all processes see: what each writes into its part, and the result of all."""
+
+    world: Group
+    parts: list[Any]
+    result: Any
+
+    def meet(self, place: int) -> Iterator[Any]:
+        """Yield what has to be awaited until all are here; then each sees what others wrote.
+
+        There are two places, 0 and 1, and at each the meetings follow one another.
+        """
+        raise NotImplementedError
 
 
 class Group:
@@ -34,6 +50,10 @@ class Group:
 
     def barrier(self) -> Any:
         """Begin to wait until all are here."""
+
+    def window(self, size: int) -> Window | None:
+        """New memory with parts of so many bytes; None, for all, where there can be none."""
+        return None
 
     def done(self, request: Any) -> bool:
         """Whether what was started has ended; asking lets it go on."""

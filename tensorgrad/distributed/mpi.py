@@ -11,16 +11,18 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
+from weakref import ref
 
 from ..backend import xp
-from .group import Group
+from .group import Group, Window
 
 SPIN = 0.05  # seconds of waiting with all its might, before a process leaves its core to others
 PAUSE = 0.0005  # between two looks, from then on
 GRACE = 5.0  # seconds for what is on its way from a process that has ended already
+SHARED_FILES = "/dev/shm"  # where Linux has the memory that processes share
 LEFT = 1  # the tag of the message of one that ends
 
 _yield: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
@@ -37,6 +39,10 @@ class World(Group):
         self.farewells = MPI.COMM_WORLD.Dup()
         super().__init__(self.comm.Get_rank(), self.comm.Get_size())
         self.timeout = timeout
+        here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.on_one_machine = here.Get_size() == self.size
+        here.Free()
+        self.windows: list[tuple[ref[Window], list[Any]]] = []  # and what has to be freed
         self.ops = {
             "SUM": MPI.SUM, "PRODUCT": MPI.PROD, "MIN": MPI.MIN, "MAX": MPI.MAX,
             "BAND": MPI.BAND, "BOR": MPI.BOR, "BXOR": MPI.BXOR,
@@ -73,6 +79,51 @@ class World(Group):
 
     def barrier(self) -> Any:
         return self.comm.Ibarrier()
+
+    def window(self, size: int) -> Window | None:
+        """Memory that the processes share; None if they are on several machines, or it is too much.
+
+        The environment variable ``TENSORGRAD_SHARED_MEMORY=0`` says that there shall be none.
+        """
+        self._free_windows()
+        if not self._all(self._may_share(size * (self.size + 1))):
+            return None
+        try:
+            found = SharedWindow(self, size)
+        except (self.mpi.Exception, NotImplementedError):
+            found = None
+        if not self._all(found is not None):
+            return None
+        assert found is not None
+        self.windows.append((ref(found), found.kept))
+        return found
+
+    def _may_share(self, size: int) -> bool:
+        """Whether this process may and can have so many bytes together with all others."""
+        if os.environ.get("TENSORGRAD_SHARED_MEMORY") == "0" or not self.on_one_machine:
+            return False
+        try:  # what is too much is given all the same, and ends who writes there
+            disk = os.statvfs(SHARED_FILES)
+        except (OSError, AttributeError):
+            return True
+        return disk.f_bavail * disk.f_frsize > size
+
+    def _free_windows(self) -> None:
+        """Give back the memory that no process needs any more, which all have to do together."""
+        windows, self.windows = self.windows, []
+        for window, kept in windows:
+            if self._all(window() is None):
+                kept[0].Unlock_all()
+                for handle in kept:
+                    handle.Free()
+            else:
+                self.windows.append((window, kept))
+
+    def _all(self, yes: bool) -> bool:
+        """Whether all processes say yes."""
+        answer = xp.asarray([yes], dtype=xp.uint8)
+        self.wait(self.all_reduce(answer, "MIN"), "window")
+        return bool(answer[0])
 
     def done(self, request: Any) -> bool:
         return request.Test()
@@ -127,3 +178,30 @@ class World(Group):
         sys.stdout.flush()
         sys.stderr.flush()
         self.comm.Abort(1)
+
+
+class SharedWindow(Window):
+    """Memory that all processes see, in MPI's terms: a shared window, open for all of its life.
+
+    What a process has written is there for those that meet it afterwards: MPI's barrier orders the
+    processes, and its ``Sync``, before and after, the memory of each.
+    """
+
+    def __init__(self, world: World, size: int) -> None:
+        mpi, first = world.mpi, world.rank == 0
+        self.world = world
+        # The first has the result behind its own.
+        self.shared = mpi.Win.Allocate_shared(size * (1 + first), 1, mpi.INFO_NULL, world.comm)
+        self.shared.Lock_all(mpi.MODE_NOCHECK)
+        # Barriers of one communicator have to begin in the same order everywhere.
+        self.places = [world.comm.Dup() for _ in range(2)]
+        self.kept = [self.shared, *self.places]
+        parts = [xp.asarray(self.shared.Shared_query(rank)[0]) for rank in range(world.size)]
+        self.parts = [part[:size] for part in parts]
+        self.result = parts[0][size:]
+        parts[world.rank][...] = 0  # so that it is taken, and nobody else counts on it
+
+    def meet(self, place: int) -> Iterator[Any]:
+        self.shared.Sync()
+        yield self.places[place].Ibarrier()
+        self.shared.Sync()

@@ -5,9 +5,13 @@ that of the model. A bucket whose gradients are all there is sent on its way, an
 that comes after it lets MPI go on, which does nothing by itself while a process computes. What
 has not arrived when the pass is over is awaited.
 
-A bucket is one flat array, of which its parameters' ``.grad`` become views. It is made anew
-whenever the gradients are, so a tensor that was a ``.grad`` before never changes behind the back
-of who kept it. A parameter that fills a bucket has none: it is averaged where it lies.
+Where all processes are on one machine, a bucket lies in memory that they share: its gradients are
+copied there, and their averages back to where they are.
+
+Elsewhere MPI averages it. It is one flat array then, of which its parameters' ``.grad`` become
+views, made anew whenever the gradients are, so that a tensor that was a ``.grad`` before never
+changes behind the back of who kept it. A parameter that fills a bucket has none: it is averaged
+where it lies. So is one, also on one machine, that is too large to lie in memory twice.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from ..hooks import RemovableHandle
 from ..mode import state as mode
 from ..tensor import Tensor
 from ..variable import wrap
+from . import shared
 from .collectives import ReduceOp, Work, all_reduce
+from .group import Window
+from .joining import joined
 
 MEBIBYTE = 2**20
 # Of buckets, where nobody chooses: their MiB, and about how many there are. The first is as small
@@ -31,7 +38,7 @@ SMALLEST, LARGEST, BUCKETS = 1.0, 25.0, 8
 
 
 class Bucket:
-    """Gradients of one dtype that are sent together."""
+    """Gradients of one dtype that are sent together, by MPI."""
 
     def __init__(self, members: list[int], parameters: list[Tensor]) -> None:
         self.members, self.parameters = members, parameters
@@ -40,10 +47,18 @@ class Bucket:
         # Only while they are under way:
         self.flat: Any = None
         self.grads: list[Tensor] = []
-        self.work: Work | None = None
+        self.work: Work | shared.Averaging | None = None
+
+    def came(self, position: int) -> None:
+        """The gradient of the member at that position is there."""
+        self.missing -= 1
 
     def send(self) -> None:
         """Begin to average the gradients, which are all there."""
+        self.grads = [p.grad for p in self.parameters]
+        self.work = self._average()
+
+    def _average(self) -> Any:
         if len(self.parameters) == 1:
             grad = self.parameters[0].grad
         else:
@@ -51,8 +66,8 @@ class Bucket:
             if self.flat is None:
                 self.flat = self._gathered()
             grad = wrap(self.flat)
-        self.grads = [p.grad for p in self.parameters]
-        self.work = all_reduce(grad, ReduceOp.AVG, async_op=True)
+            self.grads = [p.grad for p in self.parameters]
+        return all_reduce(grad, ReduceOp.AVG, async_op=True)
 
     def _still_in_place(self) -> Any:
         """The flat array of the last time, if all gradients were left in it; else None."""
@@ -73,13 +88,47 @@ class Bucket:
             start += p.array.size
         return flat
 
+    def go_on(self) -> bool:
+        """Whether the averages are there; asking lets MPI, or this process, go on."""
+        return self.work is None or self.work.is_completed()
+
     def end(self) -> None:
+        """Return when the averages are there."""
         if self.work is not None:
             self.work.wait()
             for grad in self.grads:
                 grad.wrote("the average over all processes")
         self.work, self.flat, self.grads = None, None, []
         self.missing = len(self.members)
+
+
+class SharedBucket(Bucket):
+    """Gradients of one dtype that are averaged in shared memory."""
+
+    def __init__(self, alike: Bucket, window: Window, start: int) -> None:
+        super().__init__(alike.members, alike.parameters)
+        shapes = [p.shape for p in self.parameters]
+        self.copied: set[int] = set()
+        self.place = shared.Place(window, start, shapes, self.parameters[0].array.dtype)
+
+    def came(self, position: int) -> None:
+        """Copy it at once, while it is close to the processor."""
+        self._copy(position)
+        self.missing -= 1
+
+    def _copy(self, position: int) -> None:
+        self.place.put(position, self.parameters[position].grad.array)
+        self.copied.add(position)
+
+    def _average(self) -> Any:
+        for position in range(len(self.parameters)):
+            if position not in self.copied:
+                self._copy(position)
+        return self.place.average([grad.array for grad in self.grads])
+
+    def end(self) -> None:
+        super().end()
+        self.copied.clear()
 
 
 class Reducer:
@@ -99,13 +148,15 @@ class Reducer:
         self.enabled = False
         self.came: set[int] = set()
         self.next = 0  # the bucket that is sent next: the order is the same in all processes
+        self.done = 0  # the first that is under way, if it is before the next
         self.endings: list | None = None  # which pass is under way
-        self.buckets: list[Bucket] = []
-        self.home: dict[int, Bucket] = {}
-        for members in self._division(bucket_mb):
-            bucket = Bucket(members, [self.named[i][1] for i in members])
-            self.buckets.append(bucket)
-            self.home.update(dict.fromkeys(members, bucket))
+        self.buckets = _placed(
+            [
+                Bucket(members, [self.named[i][1] for i in members])
+                for members in self._division(bucket_mb)
+            ]
+        )
+        self.home = {i: (b, at) for b in self.buckets for at, i in enumerate(b.members)}
         # The hooks must not keep this alive: who wraps a model again has done with the first.
         self.handles: list[RemovableHandle] = [
             p.register_post_accumulate_grad_hook(partial(_tell, ref(self), i))
@@ -155,11 +206,12 @@ class Reducer:
                 "backward(create_graph=True) under no_sync()"
             )
         self.came.add(i)
-        self.home[i].missing -= 1
+        bucket, position = self.home[i]
+        bucket.came(position)
         self._send()
-        for bucket in self.buckets[: self.next]:
-            if bucket.work is not None:
-                bucket.work.is_completed()
+        # None goes on before the one in front of it, so that all meet in the same order.
+        while self.done < self.next and self.buckets[self.done].go_on():
+            self.done += 1
 
     def _begin(self) -> None:
         self._reset()  # an exception may have cut the last pass short
@@ -195,7 +247,8 @@ class Reducer:
             p = self.named[i][1]
             p.grad = wrap(xp.zeros_like(p.array))
         for i in late:
-            self.home[i].missing -= 1
+            bucket, _ = self.home[i]
+            bucket.missing -= 1
         self._send()
         all_reduce(used, ReduceOp.MAX)  # after the buckets: the order has to be that of the others
         self._reset()
@@ -206,7 +259,24 @@ class Reducer:
     def _reset(self) -> None:
         for bucket in self.buckets:
             bucket.end()
-        self.came, self.next, self.endings = set(), 0, None
+        self.came, self.next, self.done, self.endings = set(), 0, 0, None
+
+
+def _placed(buckets: list[Bucket]) -> list[Bucket]:
+    """The buckets that are small enough in shared memory, if there is any."""
+    size, starts = 0, {}
+    for i, bucket in enumerate(buckets):
+        if sum(p.array.nbytes for p in bucket.parameters) <= LARGEST * MEBIBYTE:
+            starts[i] = size
+            sizes = [p.array.size for p in bucket.parameters]
+            size += shared.room(sizes, bucket.parameters[0].array.dtype)
+    window = joined().window(size) if size else None
+    if window is None:
+        return buckets
+    return [
+        SharedBucket(bucket, window, starts[i]) if i in starts else bucket
+        for i, bucket in enumerate(buckets)
+    ]
 
 
 def _tell(reducer: ref, i: int, parameter: Tensor) -> None:

@@ -9,14 +9,15 @@
 - ``waiting(N)``: all wait for the slowest of N. Where the computing times of the workers are
   normal and independent, with a standard deviation of ``spread * compute``, the slowest is
   ``spread * compute * E[largest of N normal numbers]`` later than the mean.
-- The all-reduce of a bucket takes as long as was measured between processes of one machine, on
-  straight lines from size to size. Over a network it is MPICH's: above 2 kB a reduce-scatter by
+- To average a bucket takes as long as was measured between processes of one machine, on straight
+  lines from size to size. Over a network it is MPICH's all-reduce: above 2 kB a reduce-scatter by
   halving and an all-gather by doubling,
   ``2 log2(N) latency + 2 (N-1)/N bytes / bandwidth + (N-1)/N bytes * adding``; below it doubling
   alone, ``log2(N) (latency + bytes / bandwidth + bytes * adding)`` (Thakur, Rabenseifner and
   Gropp 2005). If N is no power of 2, the workers above one fold theirs in before, and get the
   result after. Two all-reduces of a few bytes are in every step besides: the loss, and whether to
-  go on. To copy gradients into buckets takes time as well, which nothing hides.
+  go on. To copy gradients into buckets takes time as well, which nothing hides; on one machine it
+  is part of what was measured.
 - A bucket leaves when its gradients are there and the one before it has arrived. What is under
   way when the backward pass ends is not hidden. Between processes of one machine nothing is: to
   copy and to add is the work of the same cores. Over a network it is hidden as far as there is a
@@ -221,7 +222,7 @@ def work_of(found: dict[str, Any], config: dict[str, Any], at_once: float = math
 
 
 def shared_memory(found: dict[str, Any]) -> AllReduce:
-    """The all-reduce between the processes of the machine that was measured."""
+    """What averaging takes between the processes of the machine that was measured."""
 
     def all_reduce(size: float, workers: int) -> float:
         sizes, seconds = zip(*found["reduce"][str(workers)])
@@ -249,7 +250,7 @@ def reproduced(found: dict[str, Any]) -> list[Point]:
     """What the model makes of the steps that were measured."""
     factor, carrier, points = busy(found), shared_memory(found), []
     for name, config in found["configs"].items():
-        work = work_of(found, config)
+        work = replace(work_of(found, config), copying=0.0)  # within the averaging
         for side, seconds in config["seconds"].items():
             if not side.startswith("workers "):
                 continue

@@ -7,7 +7,7 @@ standard input, a list in JSON, what came of it, as JSON too:
 
 - ``["steps", n]``: the seconds of the next n steps, from the end of one to the end of the other.
 - ``["apart", n]``: those of n steps of its own, taken apart: [computation, waiting, communication].
-- ``["reduce", bytes, n]``: those of n all-reduces.
+- ``["reduce", bytes, n]``: those that averaging a gradient of so many bytes takes, n times.
 - ``["profile", n]``: what a step consists of, for the model in ``benchmarks.scaling``.
 - ``["copying", bytes, n]``: [to copy so many, to add them to others].
 """
@@ -161,14 +161,22 @@ def profile(trainer: Trainer, count: int) -> dict[str, Any]:
 
 
 def reduce(trainer: Trainer, size: int, count: int) -> list[float]:
-    """The seconds of all-reduces of so many bytes, from a barrier on; of each the mean."""
-    numbers, found = tensorgrad.zeros(size // 4), []
-    distributed.all_reduce(numbers)
-    for _ in range(count):
+    """The seconds to average a gradient of so many bytes, from a barrier on; of each the mean.
+
+    As the model's are: through memory that the processes share, if it is not too large, or by MPI.
+    """
+    parameter, found = tensorgrad.zeros(size // 4, requires_grad=True), []
+    parameter.grad = tensorgrad.zeros(size // 4)
+    reducer = distributed.Reducer([("parameter", parameter)], None, False)
+    (bucket,) = reducer.buckets
+    for i in range(1 + count):
         trainer.workers.wait()
         started = time.perf_counter()
-        distributed.all_reduce(numbers)
+        bucket.send()
+        bucket.end()
         taken = time.perf_counter() - started
+        if i == 0:  # touches the memory for the first time
+            continue
         found.append(trainer.workers.summed([taken])[0] / trainer.workers.size)
     return found
 

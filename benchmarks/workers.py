@@ -5,8 +5,8 @@ beside them stand one process with the threads of all cores, PyTorch with its ow
 with a worker's share of the batch, which is what ``benchmarks.scaling`` makes its model of. All
 take turns, a few steps each, and speeds are ratios of neighbouring turns: a speed of 2 is half the
 time that one process with one thread took just before. Then steps are taken apart
-(``benchmarks.team``): computation, waiting at a barrier for the slowest, and an all-reduce that
-nothing overlaps; and all-reduces of several sizes are timed.
+(``benchmarks.team``): computation, waiting at a barrier for the slowest, and averaging that
+nothing overlaps; and to average gradients of several sizes is timed.
 
 At the end the model is compared with what was measured. GPT-2 with 124M parameters takes one row of
 1,024 tokens and two, alone, for the prediction; it needs 6 GB and some minutes. ``--save FILE``
@@ -158,7 +158,7 @@ def spread(taken: list[float]) -> float:
 
 
 def measure_all_reduce(repeat: int) -> dict[str, Any]:
-    """All-reduces between 2 and 4 processes, and copying and adding in one; in seconds."""
+    """Averaging by 2 and 4 processes, and copying and adding in one; in seconds."""
     wanted = {f"workers {n}": (n, 4, 1) for n in WORKERS}
     with sides(wanted, "char", CONFIGS["char"][1].context) as running:
         copied, added = map(median, zip(*running["workers 1"].ask("copying", 1 << 24, repeat)))
@@ -174,8 +174,7 @@ def measure_all_reduce(repeat: int) -> dict[str, Any]:
         latency, per_byte = scaling.fitted([(s, t) for s, t in points])
         off = max(abs((latency + per_byte * s) / t - 1) for s, t in points)
         print(
-            f"all-reduce, {n} workers: "
-            + ", ".join(f"{s:,} B {t * 1e6:,.0f} µs" for s, t in points)
+            f"averaging, {n} workers: " + ", ".join(f"{s:,} B {t * 1e6:,.0f} µs" for s, t in points)
         )
         print(
             f"  latency {latency * 1e6:.1f} µs, {1e-9 / per_byte:.2f} GB/s; the line is off by "

@@ -105,8 +105,9 @@ def _all_reduces(found: dict[str, Any]) -> Iterator[str]:
         times = [f"{t * 1e6:,.0f}" for _, t in points]
         rows.append([workers, *times, f"{latency * 1e6:,.0f} µs", rate, f"{off:.0%}"])
     yield (
-        f"An all-reduce (copying runs at {1e-9 / found['copying']:.1f} GB/s here, adding at "
-        f"{1e-9 / found['adding']:.1f}), in microseconds:"
+        "To average a gradient of so many bytes (copying runs at "
+        f"{1e-9 / found['copying']:.1f} GB/s here, adding at {1e-9 / found['adding']:.1f}), in "
+        "microseconds:"
     )
     yield ""
     head = ["workers", *map(_bytes, sizes), "fitted latency", "rate", "off by at most"]

@@ -147,7 +147,7 @@ def measurement() -> dict:
     for workers in (1, 2, 4):
         crowded = max(1, workers / cores) * (factor if workers > 1 else 1)
         computing = crowded * (fixed + per_row * batch / workers)
-        carried = 4 * latency + (2 * size + 24) * per_byte + crowded * size * 1e-10
+        carried = 4 * latency + (2 * size + 24) * per_byte
         carried *= workers > 1
         seconds[f"workers {workers}"] = computing + carried
         if workers > 1:

@@ -29,7 +29,7 @@ from ..variable import wrap
 from . import shared
 from .collectives import ReduceOp, Work, all_reduce
 from .group import Window
-from .joining import joined
+from .joining import is_initialized, joined
 
 MEBIBYTE = 2**20
 # Of buckets, where nobody chooses: their MiB, and about how many there are. The first is as small
@@ -270,7 +270,7 @@ def _placed(buckets: list[Bucket]) -> list[Bucket]:
             starts[i] = size
             sizes = [p.array.size for p in bucket.parameters]
             size += shared.room(sizes, bucket.parameters[0].array.dtype)
-    window = joined().window(size) if size else None
+    window = joined().window(size) if size and is_initialized() else None
     if window is None:
         return buckets
     return [

@@ -272,7 +272,8 @@ class Trainer:
             Diverged: one of them is not finite, or the loss has jumped; the weights are those
                 before the step.
         """
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         batch = [self._tensors(self.batches.next()) for _ in range(self.config.accumulate)]
         random = tensorgrad.get_rng_state()
         loss = sum(self.workers.summed(self._backward(batch))) / len(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -12,6 +13,8 @@ from typing import Any, NoReturn
 
 from .commands import COMMANDS
 from .launcher import end, start
+
+UNREAD = 141  # what a shell says of a program that SIGPIPE ended
 
 EPILOG = """\
 an evening with it:
@@ -91,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return start(workers, argv)
         return command.run(given)
     except BrokenPipeError:
-        return 141
+        return UNREAD
     except KeyboardInterrupt:
         problem, code = "interrupted", 130
     except ModuleNotFoundError as error:
@@ -112,7 +115,10 @@ def program(argv: Sequence[str] | None = None) -> int:
     What is imported and compiled makes many objects that stay, and a training makes no circles.
     """
     gc.set_threshold(20_000, 20, 20)
-    return main(argv)
+    code = main(argv)
+    if code == UNREAD:  # or Python would complain at its end of what is still to be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 if __name__ == "__main__":

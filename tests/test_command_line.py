@@ -294,7 +294,8 @@ def test_the_example(root: Path, here: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no head there")
 def test_head(root: Path, run: Path) -> None:
     """``sample run | head -c 20``: no traceback, no complaint at exit."""
-    with start(root, "-m", "gpt", "sample", "run", "--tokens", "5000", env=PLAIN) as process:
+    arguments = "-m", "gpt", "sample", "run", "--tokens", "5000"
+    with start(root, *arguments, env={**PLAIN, "PYTHONUNBUFFERED": ""}) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.read(20)

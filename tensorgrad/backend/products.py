@@ -29,7 +29,7 @@ routine: Callable[[str], Any] = lambda name: None  # replaced by the kernels' wh
 def matmul(a: Any, b: Any) -> Any:
     """``a @ b``: of two matrices, or of stacks of them."""
     work = a.size * b.shape[-1] if a.ndim == b.ndim >= 2 else 0
-    if work <= SHORT or not _openblas() or not _of_floats(a, b):
+    if not _openblas() or work <= SHORT or not _of_floats(a, b):  # it is told by any product
         return a @ b
     product = _product(a, b)
     shared = work > SMALL and threads.COUNT > 1 and (a.ndim == 2 or len(a) > 1)

@@ -63,7 +63,13 @@ def differences(found: Any, wanted: Any) -> list[str]:
     return complaints
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+LONG = [pytest.mark.slow]  # trains a model
+
+
+@pytest.fixture(
+    params=[pytest.param(p, marks=LONG if "trained" in p.stem else []) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def path(request: pytest.FixtureRequest) -> Path:
     return request.param
 

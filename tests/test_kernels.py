@@ -7,6 +7,9 @@ differences and against PyTorch.
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -473,3 +476,30 @@ def test_rows_are_added_to_a_gradient_that_is_there(
     np.testing.assert_allclose(memory, 2 * expected, *TOLERANCE[dtype])
     with pytest.raises(RuntimeError, match="the accumulation of gradients"):
         squares.backward()
+
+
+KEPT = """
+import numpy as np, tensorgrad as t, nn.functional as F
+from hashlib import sha256
+x = t.from_numpy(np.sin(np.arange(768, dtype="f")).reshape(2, 8, 3, 2, 8)).requires_grad_()
+y = F.scaled_dot_product_attention(*x.permute(2, 0, 3, 1, 4).unbind(0), is_causal=True)
+(y * y).sum().backward()
+print(sha256(y.detach().numpy().tobytes() + x.grad.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_what_is_kept_rounds_as_what_was_just_compiled(tmp_path: Path) -> None:
+    """Or a run that is resumed would end otherwise than one that was not stopped."""
+    pytest.importorskip("numba")
+    environment = {
+        **os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "TENSORGRAD_BACKEND": "numba",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }  # fmt: skip
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", KEPT], env=environment, capture_output=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]

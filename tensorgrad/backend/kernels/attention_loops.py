@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import coins
 from ..threads import spread
-from .lanes import contiguous, everything_from, exp, jit, part
+from .lanes import contiguous, everything_from, exp, inlined, jit, part
 from .tiles import AVAILABLE, strip_4, strip_8, transpose
 
 SIDE = 32  # queries side by side: two 512-bit registers of float32
@@ -221,7 +221,7 @@ def _drop(x, rows, first, last, limit, factor):
             x[at + j] = x[at + j] * t(factor) if heads else t(0)
 
 
-@part
+@inlined
 def _exponentials(s, keys, peak, total, top, factor):
     """s [keys, 32] = exp(s - peak), where peak and total, of these and earlier keys, go on.
 
@@ -251,7 +251,7 @@ def _exponentials(s, keys, peak, total, top, factor):
             total[j] += (a + b) + (c + d)
 
 
-@part
+@inlined
 def _weights(p, gp, keys, peak, inverse, along):
     """p [keys, 32] = the weights exp(p - peak) inverse; along += the sums of p gp."""
     for key in range(_0, _U(keys), _2):

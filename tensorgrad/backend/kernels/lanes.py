@@ -53,9 +53,18 @@ def jit(function, *signature, **options):
         return numba.njit(*signature, fastmath=_FREE, **_OPTIONS, **options)(function)
 
 
-def part(function):
+def part(function, **options):
     """As ``jit``, for what only compiled functions call: Python has no way in, and is saved one."""
-    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+
+
+def inlined(function):
+    """As ``part``, but copied into each function that calls it, and compiled with that only.
+
+    A ``part`` that LLVM does not inline is there twice, alone and within its caller, and they may
+    round differently: the one is run where both are compiled, the other where it was kept on disk.
+    """
+    return part(function, inline="always")
 
 
 class _Announcement(event.Listener):

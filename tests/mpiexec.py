@@ -40,6 +40,13 @@ def run(workers: int, *command: str, **options: Any) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
+def assert_fine(workers: int, module: str, *programs: str) -> None:
+    """Each of several processes runs these programs of a module, and says so at its end."""
+    done = run(workers, "-m", module, *programs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("fine") == workers, done.stdout + done.stderr
+
+
 def process_of(rank: int, word: str) -> int:
     """The number of a worker's process that has ``word`` on its command line (Linux)."""
     for folder in Path("/proc").glob("[0-9]*"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mpiexec import LIMIT, ROOT, run
+from mpiexec import LIMIT, ROOT, assert_fine, run
 
 import nn
 import tensorgrad as tg
@@ -26,9 +26,7 @@ FOR_TWO = ["small_shapes", "asynchronous", "refusals", "buffers", "replicas", "i
 # Together, for what takes the time is the start.
 @pytest.mark.parametrize(("workers", "programs"), [(2, PROGRAMS + FOR_TWO), (4, PROGRAMS)])
 def test_several_processes(workers: int, programs: list[str]) -> None:
-    done = run(workers, "-m", "tests.ranks", *programs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("fine") == workers, done.stdout + done.stderr
+    assert_fine(workers, "tests.ranks", *programs)
 
 
 @pytest.mark.parametrize("who", [0, 1])

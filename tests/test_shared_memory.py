@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from mpiexec import LIMIT, run
+from mpiexec import LIMIT, assert_fine, run
 
 PROGRAMS = ["means", "as_mpi", "kept", "stopped", "two_models"]
 OTHERS = [("kill", 0), ("exit", 0), ("exit", 1)]
@@ -16,9 +16,7 @@ OTHERS = [("kill", 0), ("exit", 0), ("exit", 1)]
     ("workers", "programs"), [(2, [*PROGRAMS, "memory", "by_mpi"]), (4, PROGRAMS)]
 )
 def test_several_processes(workers: int, programs: list[str]) -> None:
-    done = run(workers, "-m", "tests.averages", *programs)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("fine") == workers, done.stdout + done.stderr
+    assert_fine(workers, "tests.averages", *programs)
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,7 @@ def _product(a: Any, b: Any) -> Callable:
         return np.matmul
     if not (a.flags.aligned and b.flags.aligned and a.dtype.isnative):
         return np.matmul
-    tiles = routine("product")
-    return tiles(a.dtype) if tiles else np.matmul
+    return routine("product") or np.matmul
 
 
 @cache

@@ -3,7 +3,7 @@
 A fused op asks :func:`find` for its :class:`Kernel`; an optimizer asks :func:`routine`
 for a function of arrays. Numba's are taken where Numba is installed, unless ``use`` or
 the environment variable ``TENSORGRAD_BACKEND`` say otherwise; what Numba has none for, NumPy does.
-Nothing imports Numba before the first of its kernels is wanted.
+Nothing imports Numba before one of its kernels has to be compiled.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def use(backend: str | None = None) -> None:
 def _compiled(name: str) -> Any:
     global _backend
     try:
-        from . import compiled
+        from . import compiled, loops
+
+        loops.check()
     except Exception as error:  # a Numba that does not fit this Python or NumPy
         warnings.warn(
             f"Numba cannot be used ({type(error).__name__}: {error}); NumPy is, and slower",

@@ -22,8 +22,13 @@ import numpy as np
 
 from .. import coins
 from ..threads import spread
-from .lanes import contiguous, everything_from, exp, inlined, jit, part
-from .tiles import AVAILABLE, strip_4, strip_8, transpose
+from .loops import loop
+from .machine_code import AVX512
+from .parts import borrowed, part
+
+contiguous, everything_from, exp = borrowed("lanes", "contiguous", "everything_from", "exp")
+room, give_back = borrowed("lanes", "room", "give_back")
+strip_4, strip_8, transpose = borrowed("tiles", "strip_4", "strip_8", "transpose")
 
 SIDE = 32  # queries side by side: two 512-bit registers of float32
 KEYS = 64  # worked on together: what is made of 32 queries and these stays in the first cache
@@ -55,7 +60,7 @@ def _add_product(c, start, a, begin, row, column, b, first, height, depth):
     Where row, column and depth are written as constants, Numba compiles a version for them.
     """
     begin, row, column = _U(begin), _U(row), _U(column)
-    if AVAILABLE:
+    if AVX512:
         i = _0
         if c.itemsize == 4:
             while i + _8 <= height:
@@ -84,7 +89,10 @@ def _add_product(c, start, a, begin, row, column, b, first, height, depth):
 
 @part
 def _zeros(like, size):
-    return np.zeros(size, like.dtype)
+    numbers = room(size, like)
+    for i in range(size):
+        numbers[i] = like.dtype.type(0)
+    return numbers
 
 
 @part
@@ -221,7 +229,7 @@ def _drop(x, rows, first, last, limit, factor):
             x[at + j] = x[at + j] * t(factor) if heads else t(0)
 
 
-@inlined
+@part
 def _exponentials(s, keys, peak, total, top, factor):
     """s [keys, 32] = exp(s - peak), where peak and total, of these and earlier keys, go on.
 
@@ -251,7 +259,7 @@ def _exponentials(s, keys, peak, total, top, factor):
             total[j] += (a + b) + (c + d)
 
 
-@inlined
+@part
 def _weights(p, gp, keys, peak, inverse, along):
     """p [keys, 32] = the weights exp(p - peak) inverse; along += the sums of p gp."""
     for key in range(_0, _U(keys), _2):
@@ -272,7 +280,7 @@ def _softmax_vjp(gp, p, keys, along):
             gp[at + j] = (gp[at + j] - along[j]) * p[at + j]
 
 
-@jit
+@loop
 def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor):
     n, d, m, e = q.shape[2], q.shape[3], k.shape[2], v.shape[3]
     d4, e4, m4 = _fours(d), _fours(e), _fours(m)
@@ -310,9 +318,12 @@ def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limi
                 _uncolumns(y, start, one_out)
                 for i in range(min(SIDE, n - start)):
                     peaks[a, b, start + i], sums[a, b, start + i] = top[i], total[i]
+    for numbers in (k_rows, v_rows, s, some_q, y, peak, total, top, lower):
+        give_back(numbers)
+    give_back(rows)
 
 
-@jit
+@loop
 def _vjp(
     q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit, factor
 ):
@@ -377,6 +388,12 @@ def _vjp(
                 _uncolumns(some_gq, start, one_gq)
             _unslice(all_gk, m4, gk[a, b])
             _unslice(all_gv, m4, gv[a, b])
+    for numbers in (
+        k_rows, v_rows, p, gp, all_gk, all_gv, some_q, some_g, some_gq, q_slices, g_slices,
+        peak, inverse, along,
+    ):  # fmt: skip
+        give_back(numbers)
+    give_back(rows)
 
 
 # --- the kernel -----------------------------------------------------------------------------------

@@ -13,10 +13,13 @@ import sys
 import numpy as np
 
 from ..threads import spread
-from . import attention_loops, product_loops, steps, tiles
+from . import attention_loops, product_loops, steps
 from .attention import attention_kernel
 from .kernel import Kernel
-from .lanes import exp, jit, largest, normal_cdf
+from .loops import loop
+from .parts import borrowed, part
+
+exp, largest, normal_cdf = borrowed("lanes", "exp", "largest", "normal_cdf")
 
 
 def _flat(a):
@@ -34,7 +37,7 @@ _CUBIC = 0.044715
 _DENSITY = 1 / math.sqrt(2 * math.pi)
 
 
-@jit
+@loop
 def _gelu_erf(x, y):
     t = x.dtype.type
     for i in range(x.size):
@@ -42,7 +45,7 @@ def _gelu_erf(x, y):
         y[i] = v * normal_cdf(v, exp(t(-0.5) * v * v))
 
 
-@jit
+@loop
 def _gelu_erf_vjp(g, x, gx):
     t = x.dtype.type
     for i in range(x.size):
@@ -53,7 +56,7 @@ def _gelu_erf_vjp(g, x, gx):
         gx[i] = g[i] * (normal_cdf(v, bell) + slope)
 
 
-@jit
+@loop
 def _gelu_tanh(x, y):
     t = x.dtype.type
     for i in range(x.size):
@@ -62,7 +65,7 @@ def _gelu_tanh(x, y):
         y[i] = max(v, t(-100)) * (t(1) / (t(1) + exp(min(-u, t(80)))))
 
 
-@jit
+@loop
 def _gelu_tanh_vjp(g, x, gx):
     t = x.dtype.type
     for i in range(x.size):
@@ -91,7 +94,7 @@ def _gelu_vjp(g, inputs, saved, needs, *, approximate):
 # --- layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias ---------------------------------
 
 
-@jit
+@loop
 def _layer_norm_rows(x, y, mean, rstd, weight, bias, eps):
     t = x.dtype.type
     width = x.shape[1]
@@ -110,7 +113,7 @@ def _layer_norm_rows(x, y, mean, rstd, weight, bias, eps):
         mean[i], rstd[i] = centre, scale
 
 
-@jit
+@loop
 def _layer_norm_vjp_rows(g, x, weight, mean, rstd, gx, g_weight, g_bias):
     """With h = g * weight and n the normal: gx = (h - mean(h) - n * mean(h * n)) * rstd."""
     t = x.dtype.type
@@ -164,7 +167,7 @@ def _layer_norm_vjp(g, inputs, saved, needs, *, eps, dims):
 # --- rms_norm: y = x / sqrt(mean(x²) + eps) * weight ----------------------------------------------
 
 
-@jit
+@loop
 def _rms_norm_rows(x, y, rstd, weight, eps):
     t = x.dtype.type
     width = x.shape[1]
@@ -179,7 +182,7 @@ def _rms_norm_rows(x, y, rstd, weight, eps):
         rstd[i] = scale
 
 
-@jit
+@loop
 def _rms_norm_vjp_rows(g, x, weight, rstd, gx, g_weight):
     """With h = g * weight and n = x * rstd: gx = (h - n * mean(h * n)) * rstd."""
     t = x.dtype.type
@@ -221,7 +224,7 @@ def _rms_norm_vjp(g, inputs, saved, needs, *, eps, dims):
 # --- cross_entropy: -log softmax(logits)[target] --------------------------------------------------
 
 
-@jit
+@loop
 def _cross_entropy_rows(logits, targets, losses, logs, ignore_index, smoothing):
     t = logits.dtype.type
     classes = logits.shape[1]
@@ -243,7 +246,7 @@ def _cross_entropy_rows(logits, targets, losses, logs, ignore_index, smoothing):
         losses[i] = logs[i] - right
 
 
-@jit
+@loop
 def _cross_entropy_vjp_rows(logits, g, targets, logs, gx, ignore_index, smoothing):
     """gx = (softmax - smoothed one-hot) * g"""
     t = logits.dtype.type
@@ -277,7 +280,7 @@ def _cross_entropy_vjp(g, inputs, saved, needs, *, ignore_index, label_smoothing
 # --- softmax: exp(x - max) / sum, and its logarithm, over the last axis ---------------------------
 
 
-@jit
+@loop
 def _softmax(x, y):
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
@@ -290,7 +293,7 @@ def _softmax(x, y):
             out[j] /= total
 
 
-@jit
+@loop
 def _softmax_vjp(g, y, gx):
     for i in range(g.shape[0]):
         slope, row, out = g[i], y[i], gx[i]
@@ -301,7 +304,7 @@ def _softmax_vjp(g, y, gx):
             out[j] = (slope[j] - along) * row[j]
 
 
-@jit
+@loop
 def _log_softmax(x, y):
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
@@ -314,7 +317,7 @@ def _log_softmax(x, y):
             out[j] = row[j] - logarithm
 
 
-@jit
+@loop
 def _log_softmax_vjp(g, y, gx):
     for i in range(g.shape[0]):
         slope, row, out = g[i], y[i], gx[i]
@@ -355,7 +358,7 @@ def log_softmax_vjp(g, y, axis):
 # --- dropout: y = x / (1 - p) where it is kept, else 0 --------------------------------------------
 
 
-@jit
+@loop
 def _dropout(x, keep, y, factor):
     t = x.dtype.type
     for i in range(x.size):
@@ -374,7 +377,7 @@ def dropout(x, keep, *, p):
 # --- the passes over the scores of scaled_dot_product_attention -----------------------------------
 
 
-@jit
+@part
 def _hide(row, keys, factor):
     """Keys from ``keys`` on become -inf; how many of the row are then worth looking at.
 
@@ -389,7 +392,7 @@ def _hide(row, keys, factor):
     return stop
 
 
-@jit
+@loop
 def _softmax_rows(scores, factor, queries, first, peaks, sums):
     t = scores.dtype.type
     for i in range(scores.shape[0]):
@@ -408,7 +411,7 @@ def _softmax_rows(scores, factor, queries, first, peaks, sums):
         peaks[i], sums[i] = peak, total
 
 
-@jit
+@loop
 def _weight_rows(scores, factor, queries, first, peaks, sums):
     t = scores.dtype.type
     for i in range(scores.shape[0]):
@@ -418,7 +421,7 @@ def _weight_rows(scores, factor, queries, first, peaks, sums):
             row[j] = exp(t(factor) * row[j] - peak) / total
 
 
-@jit
+@loop
 def _scores_vjp_rows(gp, p):
     for i in range(gp.shape[0]):
         slope, weights = gp[i], p[i]
@@ -469,7 +472,7 @@ def _attention_vjp(g, inputs, saved, needs, **params):
 # --- the gradient of a look-up --------------------------------------------------------------------
 
 
-@jit
+@loop
 def _add_rows(out, index, rows):
     for i in range(index.size):
         into = out[index[i]]
@@ -492,7 +495,7 @@ KERNELS = {
     "log_softmax_vjp": log_softmax_vjp,
     "dropout": dropout,
     "add_rows": add_rows,
-    "product": product_loops.product if tiles.AVAILABLE else None,
+    "product": product_loops.product if product_loops.AVAILABLE else None,
     **steps.KERNELS,
     "gelu": Kernel(_gelu, _gelu_vjp),
     "layer_norm": Kernel(_layer_norm, _layer_norm_vjp),

@@ -1,4 +1,4 @@
-"""What the compiled kernels are written in: loops that LLVM turns into vector instructions.
+"""What the loops of the compiled kernels are written in, so that LLVM makes vector instructions.
 
 A loop is several times slower where it is not vectorised, so nothing in one may call the C
 library or leave early. exp and the normal distribution are polynomials here (for float32; float64
@@ -12,83 +12,16 @@ the cores, and the loops would lose their vector instructions. See ``backend/thr
 from __future__ import annotations
 
 import math
-import sys
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.core import event
-from numba.core.codegen import get_host_cpu_features
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, overload
 
-from .. import launch
-
-# Sums may be taken in any order, and a * b + c be rounded once. Not among them: that there are no
-# nan and inf, for masks are made of -inf.
-_FREE = {"reassoc", "contract", "nsz"}
-_OPTIONS = {"error_model": "numpy", "nogil": True}
-
-
-def _use_whole_registers():
-    """Let LLVM use 512-bit registers where there are some: by itself it takes half of each.
-
-    Where the user has told Numba what processor to compile for, that stays.
-    """
-    features = get_host_cpu_features()
-    if numba.config.CPU_FEATURES is None and "+avx512f" in features:
-        numba.config.CPU_FEATURES = features + ",-prefer-256-bit"
-
-
-_use_whole_registers()
-
-
-def jit(function, *signature, **options):
-    """Compile ``function`` for the types it is called with, once; the result is kept on disk.
-
-    With a signature it is compiled for that one, at once.
-    """
-    try:
-        return numba.njit(*signature, cache=True, fastmath=_FREE, **_OPTIONS, **options)(function)
-    except RuntimeError:  # neither beside this file nor in the user's folder can be written
-        return numba.njit(*signature, fastmath=_FREE, **_OPTIONS, **options)(function)
-
-
-def part(function, **options):
-    """As ``jit``, for what only compiled functions call: Python has no way in, and is saved one."""
-    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
-
-
-def inlined(function):
-    """As ``part``, but copied into each function that calls it, and compiled with that only.
-
-    A ``part`` that LLVM does not inline is there twice, alone and within its caller, and they may
-    round differently: the one is run where both are compiled, the other where it was kept on disk.
-    """
-    return part(function, inline="always")
-
-
-class _Announcement(event.Listener):
-    """Says, once in a process, why the first step takes so long."""
-
-    said = launch.rank() > 0  # of several processes the first speaks
-
-    def on_start(self, event):
-        module = event.data["dispatcher"].py_func.__module__  # None where exec made it
-        if (module or "").startswith(__package__) and not _Announcement.said:
-            _Announcement.said = True
-            print(
-                "tensorgrad: compiling its kernels, which takes some seconds the first time; "
-                "TENSORGRAD_BACKEND=numpy does without",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def on_end(self, event):
-        pass
-
-
-event.register("numba:compile", _Announcement())
-
+from .machine_code import ALLOCATE, FREE
+from .parts import part
 
 # --- exp ------------------------------------------------------------------------------------------
 
@@ -225,13 +158,13 @@ def _pointer(typing_context, address):
     return types.voidptr(types.uintp), generate
 
 
-@jit
+@part
 def array_at(address, size, like):
     """The array of ``size`` elements side by side that begins there, in the dtype of ``like``."""
     return numba.carray(_pointer(np.uintp(address)), (size,), like.dtype)
 
 
-@jit
+@part
 def contiguous(matrix, i):
     """Row i, of which the caller knows that its elements lie side by side."""
     address = np.uintp(matrix.ctypes.data + i * matrix.strides[0])
@@ -242,3 +175,51 @@ def contiguous(matrix, i):
 def everything_from(matrix):
     """All of the memory from the matrix's first number on."""
     return numba.carray(_pointer(np.uintp(matrix.ctypes.data)), (1 << 56,), matrix.dtype)
+
+
+# --- memory to work with --------------------------------------------------------------------------
+
+_LINE = 64  # bytes of the processor's cache that come and go together
+
+
+@intrinsic
+def _allocate(typing_context, size):
+    """The address of so many bytes; 0 if there are none."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
+        function = get_or_insert_function(builder.module, kind, ALLOCATE)
+        return builder.call(function, arguments)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _free(typing_context, address):
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(get_or_insert_function(builder.module, kind, FREE), arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@part
+def room(size, like):
+    """So many elements of the dtype of ``like``, from a line of the cache on, of any value.
+
+    The loop has to give them back.
+    """
+    start = _allocate(size * like.itemsize + 2 * _LINE)
+    if start == 0:
+        raise MemoryError
+    first = (start + 2 * _LINE - 1) // _LINE * _LINE
+    numba.carray(_pointer(np.uintp(first - 8)), (1,), np.int64)[0] = start
+    return numba.carray(_pointer(np.uintp(first)), (size,), like.dtype)
+
+
+@part
+def give_back(array):
+    """What came from ``room``."""
+    first = array.ctypes.data
+    _free(numba.carray(_pointer(np.uintp(first - 8)), (1,), np.int64)[0])

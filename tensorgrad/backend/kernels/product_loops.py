@@ -13,33 +13,19 @@ bit whatever rows and columns are computed with it, and by however many threads.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-from numba import from_dtype, types
 
-from .lanes import everything_from, jit, part
-from .tiles import (
-    ROWS,
-    VECTORS,
-    copy_columns,
-    copy_rows,
-    lanes_of,
-    tile_1,
-    tile_2,
-    tile_3,
-    transpose,
-)  # fmt: skip
+from .loops import loop
+from .machine_code import AVX512, ROWS, VECTORS
+from .parts import borrowed, part
 
+room, give_back, everything_from = borrowed("lanes", "room", "give_back", "everything_from")
+tile_1, tile_2, tile_3, lanes_of = borrowed("tiles", "tile_1", "tile_2", "tile_3", "lanes_of")
+copy_rows, copy_columns, transpose = borrowed("tiles", "copy_rows", "copy_columns", "transpose")
+
+AVAILABLE = AVX512  # of processors without these registers OpenBLAS makes as much, or more
 DEPTH = 384  # of a panel, at most: 8 x 384 numbers are 12 kB
 LEFT, RIGHT = 96, 384  # rows of a and of b in a block: 384 x 384 numbers are 590 kB
-
-
-@part
-def _scratch(size, like):
-    """So many numbers, the first of them where a line of the cache begins."""
-    room = np.empty(size + 16, like.dtype)
-    return room[(64 - room.ctypes.data % 64) % 64 // room.itemsize :]
 
 
 @part
@@ -89,15 +75,16 @@ def _tile(vectors, depth, left, l, right, r, out, o, stride, add):
         tile_1(depth, left, l, right, r, out, o, stride, add)
 
 
+@loop(any_layout=True)
 def _product(a, b, out):
     m, n, k = out.shape[0], out.shape[1], a.shape[1]
     lanes = lanes_of(out)
     columns = VECTORS * lanes
     numbers, stride = everything_from(out), out.strides[0] // out.itemsize
     depth = -(-k // -(-k // DEPTH))  # all blocks about the same
-    left = _scratch(depth * min(LEFT, -(-m // ROWS) * ROWS), out)
-    right = _scratch(depth * min(RIGHT, -(-n // columns) * columns), out)
-    edge = _scratch(ROWS * columns, out)
+    left = room(depth * min(LEFT, -(-m // ROWS) * ROWS), out)
+    right = room(depth * min(RIGHT, -(-n // columns) * columns), out)
+    edge = room(ROWS * columns, out)
     for j0 in range(0, n, RIGHT):
         j1 = min(n, j0 + RIGHT)
         for k0 in range(0, k, depth):
@@ -122,14 +109,14 @@ def _product(a, b, out):
                                 if adding:
                                     number += numbers[o + row * stride + column]
                                 numbers[o + row * stride + column] = number
+    give_back(left)
+    give_back(right)
+    give_back(edge)
 
 
-@cache
-def product(dtype):
-    """The function ``(a, b, out)`` that writes ``a @ b``, for matrices of float32 or float64."""
-    matrix = types.Array(from_dtype(dtype), 2, "A")  # of any layout: one function does for all
-    compiled = jit(_product, types.void(matrix, matrix, matrix))
-    return lambda a, b, out: compiled(_beside(a), _beside(b).T, out)
+def product(a, b, out):
+    """Write ``a @ b`` into ``out``: matrices of one dtype, float32 or float64."""
+    _product(_beside(a), _beside(b).T, out)
 
 
 def _beside(matrix):

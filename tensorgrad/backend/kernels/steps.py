@@ -8,83 +8,77 @@ the fields of the object, whose layout is part of NumPy's C interface.
 
 from __future__ import annotations
 
-import ctypes
 import math
 
 import numpy as np
 
 from ..threads import ALONE, spread
 from . import plain
-from .lanes import array_at, jit
+from .loops import loop
+from .objects import (
+    ALIGNED,
+    CONTIGUOUS,
+    DATA,
+    DTYPE,
+    FIELDS,
+    FLAGS,
+    INT,
+    KNOWN,
+    NDIM,
+    SHAPE,
+    WRITEABLE,
+)  # fmt: skip
+from .parts import borrowed, part
+
+array_at = borrowed("lanes", "array_at")
 
 LONGEST = ALONE  # elements of a row of a table; longer arrays have several, for the threads
 
-# An array object, in words of 8 bytes: Python's fields, then PyArrayObject_fields as declared in
-# NumPy's ndarraytypes.h: data, nd, dimensions, strides, base, descr, flags.
-_FIELDS = object.__basicsize__
-_DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = 0, 1, 2, 5, 6
-_INT = 0xFFFFFFFF  # nd and flags are ints of 4 bytes
-_USABLE = 0x0001 | 0x0100 | 0x0400  # contiguous, aligned, writeable
+_USABLE = CONTIGUOUS | ALIGNED | WRITEABLE
 
 _WORDS = np.empty(0, np.int64)
 _FLOATS = (np.empty(0, np.float32), np.empty(0, np.float64))  # the dtypes that there are loops for
 
 
-def _fields_are_known():
-    """Whether an array object of this Python and NumPy has its fields where they are read here."""
-    a = np.empty((2, 3), np.float32)
-    if object.__basicsize__ % 8 or ctypes.sizeof(ctypes.c_void_p) != 8:
-        return False
-    fields = (ctypes.c_int64 * 7).from_address(id(a) + _FIELDS)
-    return (
-        (fields[_DATA], fields[_NDIM] & _INT, fields[_DTYPE], fields[_FLAGS] & _INT)
-        == (a.ctypes.data, a.ndim, id(a.dtype), a.flags.num)
-        and (ctypes.c_int64 * 2).from_address(fields[_SHAPE])[:] == [2, 3]
-    )  # fmt: skip
-
-
-KNOWN = _fields_are_known()
-
-
-@jit
+@part
 def _elements(array, dtype):
     """How many elements the array object at this address has; -1 if loops cannot take it."""
-    fields = array_at(array + _FIELDS, 7, _WORDS)
-    if fields[_DTYPE] != dtype or fields[_FLAGS] & _USABLE != _USABLE:
+    fields = array_at(array + FIELDS, 7, _WORDS)
+    if fields[DTYPE] != dtype or fields[FLAGS] & _USABLE != _USABLE:
         return -1
     n = 1
-    for size in array_at(fields[_SHAPE], fields[_NDIM] & _INT, _WORDS):
+    for size in array_at(fields[SHAPE], fields[NDIM] & INT, _WORDS):
         n *= size
     return n
 
 
-@jit
-def _table(objects, dtype, itemsize):
-    """The addresses [n, k] of n sets of k array objects → rows [elements, k times where they lie].
+@loop
+def _sizes(objects, dtype, sizes):
+    """How many elements each of n sets of k array objects has, by their addresses [n, k].
 
-    The second result says how many elements each set has, -1 if there are no rows for it.
+    -1 if there are no rows for it.
     """
-    n, k = objects.shape
-    sizes, rows = np.empty(n, np.int64), 0
-    for i in range(n):
+    for i in range(objects.shape[0]):
         sizes[i] = _elements(objects[i, 0], dtype)
-        for j in range(1, k):
+        for j in range(1, objects.shape[1]):
             if _elements(objects[i, j], dtype) != sizes[i]:
                 sizes[i] = -1
-        if sizes[i] > 0:
-            rows += (sizes[i] + LONGEST - 1) // LONGEST
-    table, row = np.empty((rows, 1 + k), np.int64), 0
-    for i in range(n):
+
+
+@loop
+def _table(objects, sizes, itemsize, table):
+    """Rows [elements, k times where they lie]: of a long set there are several."""
+    row = 0
+    for i in range(objects.shape[0]):
         for start in range(0, sizes[i], LONGEST):
             table[row, 0] = min(LONGEST, sizes[i] - start)
-            for j in range(k):
-                data = array_at(objects[i, j] + _FIELDS, 7, _WORDS)[_DATA]
+            for j in range(objects.shape[1]):
+                data = array_at(objects[i, j] + FIELDS, 7, _WORDS)[DATA]
                 table[row, 1 + j] = data + start * itemsize
             row += 1
-    return table, sizes
 
 
-@jit
+@part
 def _array(row, k, like):
     """Array k of a row of a table, in the dtype of ``like``."""
     return array_at(row[k], row[0], like)
@@ -93,7 +87,11 @@ def _array(row, k, like):
 def _rows(sets, like):
     """The table of those sets that can have rows, and the others."""
     objects = np.array([id(a) for arrays in sets for a in arrays], np.int64)
-    table, sizes = _table(objects.reshape(len(sets), -1), id(like.dtype), like.itemsize)
+    objects, sizes = objects.reshape(len(sets), -1), np.empty(len(sets), np.int64)
+    _sizes(objects, id(like.dtype), sizes)
+    rows = int(-(-np.maximum(sizes, 0) // LONGEST).sum())
+    table = np.empty((rows, 1 + objects.shape[1]), np.int64)
+    _table(objects, sizes, like.itemsize, table)
     return table, [sets[i] for i in np.flatnonzero(sizes < 0)]
 
 
@@ -136,7 +134,7 @@ def _run(loop, tables, *numbers):
 # --- steps of optimizers: they return the sets that cannot be updated here ------------------------
 
 
-@jit
+@part
 def _adam(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink):
     t = w.dtype.type
     for i in range(w.size):
@@ -148,7 +146,7 @@ def _adam(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink)
         )
 
 
-@jit
+@loop
 def _adam_rows(table, like, beta1, beta2, step_size, root_correction, eps, l2, shrink):
     for row in table:
         _adam(
@@ -164,20 +162,20 @@ def adam(sets, *, beta1, beta2, step_size, root_correction, eps, l2, shrink):
     return left
 
 
-@jit
+@part
 def _sgd(w, g, lr, decay):
     t = w.dtype.type
     for i in range(w.size):
         w[i] -= t(lr) * (g[i] + t(decay) * w[i])
 
 
-@jit
+@loop
 def _sgd_rows(table, like, lr, decay):
     for row in table:
         _sgd(_array(row, 1, like), _array(row, 2, like), lr, decay)
 
 
-@jit
+@part
 def _momentum(w, g, v, lr, decay, momentum, share, nesterov):
     t = w.dtype.type
     for i in range(w.size):
@@ -186,7 +184,7 @@ def _momentum(w, g, v, lr, decay, momentum, share, nesterov):
         w[i] -= t(lr) * (t(nesterov) * (d + t(momentum) * v[i]) + t(1 - nesterov) * v[i])
 
 
-@jit
+@loop
 def _momentum_rows(table, like, lr, decay, momentum, share, nesterov):
     for row in table:
         _momentum(
@@ -208,7 +206,7 @@ def sgd(sets, *, lr, decay, momentum, share, nesterov):
 # --- what clipping does to gradients --------------------------------------------------------------
 
 
-@jit
+@part
 def _squares(x):
     total = x.dtype.type(0)
     for i in range(x.size):
@@ -216,7 +214,7 @@ def _squares(x):
     return total
 
 
-@jit
+@loop
 def _square_rows(table, sums, like):
     # In the dtype of x only within a small block: in float32 a long sum loses digits.
     for i in range(len(table)):
@@ -237,13 +235,13 @@ def sum_of_squares(arrays):
     return total
 
 
-@jit
+@part
 def _scale(x, factor):
     for i in range(x.size):
         x[i] *= x.dtype.type(factor)
 
 
-@jit
+@loop
 def _scale_rows(table, like, factor):
     for row in table:
         _scale(_array(row, 1, like), factor)

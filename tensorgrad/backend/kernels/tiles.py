@@ -13,20 +13,15 @@ instructions are written one by one.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-from .lanes import part
+from .machine_code import AVX512, ROWS, VECTORS
+from .parts import part
 
-_FEATURES = numba.config.CPU_FEATURES or get_host_cpu_features()
-
-AVAILABLE = "+avx512f" in _FEATURES.split(",")  # of others OpenBLAS makes as much, or more
-ROWS, VECTORS = 8, 3  # of a tile, which takes 24 of the 32 registers
 LANES = {4: 16, 8: 8}  # numbers in a vector of 64 bytes, by their size
 _LANES_4, _LANES_8 = LANES[4], LANES[8]
 
@@ -257,7 +252,7 @@ def lanes_of(array):
 def transpose(source, s, stride, target, t, width, rows, columns):
     """target[t + j width + i] = source[s + i stride + j] for i < rows, j < columns"""
     high = wide = 0  # what is done in blocks
-    if AVAILABLE:
+    if AVX512:
         lanes = lanes_of(source)
         high, wide = rows - rows % ROWS, columns - columns % lanes
         for i in range(0, high, ROWS):

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.skipif(not product_loops.AVAILABLE, reason="the process
 SIZES = st.integers(1, 70) | st.sampled_from([95, 96, 97, 383, 384, 385, 400])
 
 
-def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """By tiles, into an array whose surroundings must stay as they are."""
     around = np.full((len(a) + 2, b.shape[1] + 2), 77, a.dtype)
-    product_loops.product(a, b, around[1:-1, 1:-1])
+    product_loops.product(a, b, bias, around[1:-1, 1:-1])
     assert (around[[0, -1]] == 77).all()
     assert (around[:, [0, -1]] == 77).all()
     return around[1:-1, 1:-1].copy()
@@ -50,6 +50,9 @@ def test_whole_numbers(m: int, k: int, n: int, one: str, two: str, dtype: str, s
     a, b = rng.integers(-99, 100, (m, k)), rng.integers(-99, 100, (k, n))
     got = product(laid_out(a.astype(dtype), one), laid_out(b.astype(dtype), two))
     np.testing.assert_array_equal(got, a @ b)
+    bias = rng.integers(-99, 100, n)
+    got = product(laid_out(a.astype(dtype), one), b.astype(dtype), bias.astype(dtype))
+    np.testing.assert_array_equal(got, a @ b + bias)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("f", 1.2e-7), ("d", 2.3e-16)])
@@ -87,11 +90,17 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(300, 200)).astype("f"), rng.normal(size=(200, 150)).astype("f")
     monkeypatch.setattr(threads, "COUNT", 1)
-    alone = products.matmul(a, b), products.matmul(b.T, a.T)
+    right, wide = rng.normal(size=150).astype("f"), rng.normal(size=300).astype("f")
+
+    def results() -> list[np.ndarray]:
+        both = [products.matmul(a, b), products.matmul(b.T, a.T)]
+        return [*both, products.matmul(a, b, right), products.matmul(b.T, a.T, wide[::2].repeat(2))]
+
+    alone = results()
     monkeypatch.setattr(products, "SMALL", 0)
     monkeypatch.setattr(threads, "_inbox", None)
     monkeypatch.setattr(threads, "COUNT", 3)
-    for got, want in zip((products.matmul(a, b), products.matmul(b.T, a.T)), alone):
+    for got, want in zip(results(), alone, strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -126,7 +135,7 @@ def test_who_computes_it(
         pytest.skip("tiles stand in for OpenBLAS only, and where Numba is wanted")
     used: list[Any] = []
     tiled = kernels.routine("product")
-    spy = lambda *matrices, out: used.append(1) or tiled(*matrices, out)
+    spy = lambda *arrays: used.append(1) or tiled(*arrays)
     monkeypatch.setitem(kernels._table, "product", spy)
     np.testing.assert_array_equal(products.matmul(a, b), np.einsum("...ij,...jk->...ik", a, b))
     assert bool(used) == by_tiles
@@ -135,6 +144,15 @@ def test_who_computes_it(
         patch.setattr(kernels, "_table", {})
         np.testing.assert_array_equal(products.matmul(a, b), np.einsum("...ij,...jk->...ik", a, b))
     assert len(used) == by_tiles
+
+
+@pytest.mark.parametrize("bias", [np.arange(64.0), np.ones(1, "f"), np.ones((64, 1), "f")])
+def test_a_bias_that_tiles_do_not_know(bias: np.ndarray) -> None:
+    """Of another dtype or shape: NumPy adds it, or says why not."""
+    x = np.ones((64, 64), "f")
+    np.testing.assert_array_equal(products.matmul(x, x, bias), (x @ x + bias).astype("f"))
+    with pytest.raises(ValueError, match="broadcast"):
+        products.matmul(x, x, np.ones(63, "f"))
 
 
 def test_other_processors() -> None:

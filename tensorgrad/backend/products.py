@@ -26,25 +26,36 @@ WHOLE = 48  # rows, or columns, of which a piece has a multiple, so that its til
 routine: Callable[[str], Any] = lambda name: None  # replaced by the kernels' when they are loaded
 
 
-def matmul(a: Any, b: Any) -> Any:
-    """``a @ b``: of two matrices, or of stacks of them."""
+def matmul(a: Any, b: Any, bias: Any = None) -> Any:
+    """``a @ b``: of two matrices, or of stacks of them. Of matrices ``a @ b + bias``, too."""
     work = a.size * b.shape[-1] if a.ndim == b.ndim >= 2 else 0
     if not _openblas() or work <= SHORT or not _of_floats(a, b):  # it is told by any product
-        return a @ b
-    product = _product(a, b)
+        return _numpys(a, b, bias)
+    product = _product(a, b, bias)
     shared = work > SMALL and threads.COUNT > 1 and (a.ndim == 2 or len(a) > 1)
-    if product is np.matmul and not shared:
-        return a @ b
+    if product is _numpys and not shared:
+        return _numpys(a, b, bias)
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
     if not shared:
-        product(a, b, out=out)
+        product(a, b, bias, out)
     elif a.ndim > 2:
-        _share(work, len(a), 1, lambda i: product(a[i], b[i], out=out[i]))
+        _share(work, len(a), 1, lambda i: product(a[i], b[i], bias, out[i]))
     elif len(a) >= b.shape[1]:
-        _share(work, len(a), WHOLE, lambda i: product(a[i], b, out=out[i]))
+        _share(work, len(a), WHOLE, lambda i: product(a[i], b, bias, out[i]))
     else:
-        _share(work, b.shape[1], WHOLE, lambda i: product(a, b[:, i], out=out[:, i]))
+        _share(work, b.shape[1], WHOLE, lambda i: product(a, b[:, i], _part(bias, i), out[:, i]))
     return out
+
+
+def _numpys(a: Any, b: Any, bias: Any, out: Any = None) -> Any:
+    out = np.matmul(a, b, out=out)
+    if bias is not None:
+        out += bias
+    return out
+
+
+def _part(bias: Any, i: slice) -> Any:
+    return None if bias is None else bias[i]
 
 
 def _share(work: int, length: int, whole: int, task: Callable[[slice], Any]) -> None:
@@ -57,13 +68,15 @@ def _of_floats(a: Any, b: Any) -> bool:
     return fitting and a.dtype == b.dtype and a.dtype.kind == "f"
 
 
-def _product(a: Any, b: Any) -> Callable:
+def _product(a: Any, b: Any, bias: Any) -> Callable:
     """Our tiles' product if it knows these matrices and is not slower; otherwise NumPy's."""
+    if bias is not None and (bias.shape != b.shape[1:] or bias.dtype != a.dtype):
+        return _numpys
     if a.ndim > 2 or min(*a.shape, b.shape[1]) < THIN or a.dtype.char not in "fd":
-        return np.matmul
+        return _numpys
     if not (a.flags.aligned and b.flags.aligned and a.dtype.isnative):
-        return np.matmul
-    return routine("product") or np.matmul
+        return _numpys
+    return routine("product") or _numpys
 
 
 @cache

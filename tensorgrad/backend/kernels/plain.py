@@ -37,9 +37,7 @@ def _linear(x, weight, bias):
         raise RuntimeError(
             f"linear: the dtypes must be equal, got {x.dtype} and {weight.dtype}; .to() casts"
         )
-    y = matmul(x.reshape(-1, x.shape[-1]), weight.T)
-    if bias is not None:
-        y += bias
+    y = matmul(x.reshape(-1, x.shape[-1]), weight.T, bias)
     return y.reshape(*x.shape[:-1], weight.shape[0]), ()
 
 

@@ -1,6 +1,6 @@
 """The product of two matrices, block by block and tile by tile.
 
-    out = a bᵀ
+    out = a bᵀ (+ bias in each row)
 
 ``a`` is [m, k], ``b`` is [n, k] and ``out`` is [m, n]. Of ``out`` the rows lie side by side in
 memory; of ``a`` and ``b`` rows or columns do. Blocks of both are copied into panels first, in the
@@ -12,6 +12,8 @@ bit whatever rows and columns are computed with it, and by however many threads.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 
@@ -75,8 +77,17 @@ def _tile(vectors, depth, left, l, right, r, out, o, stride, add):
         tile_1(depth, left, l, right, r, out, o, stride, add)
 
 
+@part
+def _begin(numbers, start, stride, rows, columns, bias, first):
+    """Rows of ``out`` are the bias, to be added to while they are in the first cache."""
+    for row in range(rows):
+        at = np.uint64(start + row * stride)
+        for j in range(np.uint64(columns)):
+            numbers[at + j] = bias[np.uint64(first) + j]
+
+
 @loop(any_layout=True)
-def _product(a, b, out):
+def _product(a, b, bias, out):
     m, n, k = out.shape[0], out.shape[1], a.shape[1]
     lanes = lanes_of(out)
     columns = VECTORS * lanes
@@ -89,12 +100,15 @@ def _product(a, b, out):
         j1 = min(n, j0 + RIGHT)
         for k0 in range(0, k, depth):
             k1 = min(k, k0 + depth)
-            steps, adding = k1 - k0, k0 > 0
+            steps, adding = k1 - k0, k0 > 0 or bias.size > 0
             _pack(b, j0, j1, k0, k1, columns, right)
             for i0 in range(0, m, LEFT):
                 i1 = min(m, i0 + LEFT)
                 _pack(a, i0, i1, k0, k1, ROWS, left)
                 for i in range(i0, i1, ROWS):
+                    if k0 == 0 and bias.size > 0:
+                        high = min(ROWS, i1 - i)
+                        _begin(numbers, i * stride + j0, stride, high, j1 - j0, bias, j0)
                     for j in range(j0, j1, columns):
                         wide, high = min(columns, j1 - j), min(ROWS, i1 - i)
                         vectors = -(-wide // lanes)
@@ -114,9 +128,18 @@ def _product(a, b, out):
     give_back(edge)
 
 
-def product(a, b, out):
-    """Write ``a @ b`` into ``out``: matrices of one dtype, float32 or float64."""
-    _product(_beside(a), _beside(b).T, out)
+def product(a, b, bias, out):
+    """Write ``a @ b + bias`` into ``out``: arrays of one dtype, float32 or float64.
+
+    The bias is a vector, or None.
+    """
+    bias = _no_bias(a.dtype) if bias is None else np.ascontiguousarray(bias)
+    _product(_beside(a), _beside(b).T, bias, out)
+
+
+@cache
+def _no_bias(dtype):
+    return np.empty(0, dtype)
 
 
 def _beside(matrix):

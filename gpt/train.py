@@ -19,6 +19,7 @@ import tensorgrad
 from tensorgrad.optim import AdamW, LambdaLR, Optimizer, clip_grad_norm_, warmup_cosine
 
 from . import checkpoint, choices, corpus, data, divergence, folder, reporting, tokenizer
+from .beside import Beside
 from .callbacks import Callback, Callbacks, Function, Metrics, Result
 from .choices import FIXED, choose, prompt_tokens, vocabulary
 from .divergence import Diverged, first_fault, layer_norms, spoilt
@@ -504,11 +505,13 @@ class Trainer:
                 )
 
     def _finish(self, result: Result) -> None:
-        """Validate, write a sample, and record both."""
+        """Validate, write a sample meanwhile, for which one core is enough, and record both."""
+        self.model.eval()
+        sample = Beside(self.sample) if self.workers.first else None
         loss, tokens = self.validate()
-        if not self.workers.first:
+        if sample is None:
             return
-        result.sample = self.sample()
+        result.sample = sample.result()
         (self.out / SAMPLE).write_text(result.sample, encoding="utf-8")
         result.summary = {
             "step": self.step,

@@ -292,6 +292,8 @@ def test_without_numba_where_all_is_kept(tmp_path: Path) -> None:
 
 def test_an_array_object_of_another_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of some later NumPy, say: its kernels are NumPy's then."""
+    kernels.use("numba")
+    kernels.find("gelu")  # what is imported with it looks at this once
     monkeypatch.setattr(objects, "KNOWN", False)
     kernels.use("numba")
     try:

@@ -14,8 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, typeof_impl
-from numba.np.arrayobj import populate_array
+from numba.extending import typeof_impl
 
 from . import lanes, machine_code, objects, tiles  # noqa: F401 (lanes and tiles: Numba is told)
 from .parts import Borrowed, Part
@@ -33,11 +32,14 @@ OPTIONS = {
     "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
 }  # fmt: skip
 
-# Python's names for the types of numbers, by ours.
-NUMBERS = {"int": "PyLong_Type", "bool": "PyBool_Type", "float": "PyFloat_Type"}
+# Python's and Numba's types of numbers.
+NUMBERS = {
+    "int": ("PyLong_Type", types.int64),
+    "bool": ("PyBool_Type", types.boolean),
+    "float": ("PyFloat_Type", types.float64),
+}
 
 _WORD, _HALF, _PAIR = ir.IntType(64), ir.IntType(32), ir.IntType(16)
-_DOUBLE = ir.DoubleType()
 _dispatchers: dict[Part, Any] = {}
 
 
@@ -57,31 +59,18 @@ def compile_loop(
     function: Callable, kinds: tuple[str, ...], any_layout: bool, name: str
 ) -> Callable:
     """The function for arguments of these kinds, as Python calls it; it is kept under that name."""
-    names = [f"a{i}" for i in range(len(kinds))]
-    known: dict[str, Any] = {"loop": Part(function), "is_array": _is_array}
-    fitting, arguments, signature = ["True"], [], []
-    for argument, kind in zip(names, kinds, strict=True):
-        if kind in NUMBERS:
-            arguments.append(argument if kind != "bool" else f"{argument} != 0")
-        else:
-            known[f"fits_{argument}"], known[f"array_{argument}"] = _reading(kind, any_layout)
-            fitting.append(f"is_array({argument}) and fits_{argument}({argument})")
-            arguments.append(f"array_{argument}({argument})")
-        signature.append(types.float64 if kind == "float" else types.int64)
-    exec(
-        f"def checked({', '.join(names)}):\n"
-        f"    if not ({' and '.join(fitting)}):\n"
-        "        raise TypeError\n"
-        f"    loop({', '.join(arguments)})\n",
-        known,
-    )
+    signature = types.void(*map(_numbas, kinds))
     machine_code.prepare()  # Numba loads what it has compiled, too
-    compiled = _njit(types.void(*signature), **OPTIONS)(known["checked"])
+    compiled = _njit(signature, **OPTIONS)(function)
     (result,) = compiled.overloads.values()
     module = result.library._final_module
     declared = [f for f in (*module.functions, *module.global_variables) if f.is_declaration]
     externals = [f.name for f in declared if not f.name.startswith("llvm.")]
-    codes = [result.library._get_compiled_object(), _entry(kinds, result.fndesc.llvm_func_name)]
+    entry = _Entry(kinds, any_layout, result.fndesc.llvm_func_name)
+    packer = cpu_target.target_context.get_arg_packer(result.signature.args)
+    if len(entry.arguments) != 2 + len(packer.argument_types):
+        raise ImportError("this Numba hands arrays to functions in another way")
+    codes = [result.library._get_compiled_object(), entry.code()]
     machine_code.keep(name, codes, externals)
     loaded = machine_code.load(name, codes, externals)
     if loaded is None:
@@ -89,125 +78,109 @@ def compile_loop(
     return loaded
 
 
-def _entry(kinds: tuple[str, ...], callee: str) -> bytes:
-    """Machine code of the function that Python calls with objects.
-
-    It makes numbers of those that are numbers, lets other threads run meanwhile, and calls Numba's
-    function, which returns through two addresses and tells by an int whether it went well. That it
-    gives to Python; 1 if an argument is no such number.
-    """
-    module = ir.Module()
-    module.triple = llvm.get_default_triple()
-
-    def function(name: str, result: Any, *arguments: Any) -> Any:
-        return ir.Function(module, ir.FunctionType(result, arguments), name)
-
-    own = function(machine_code.ENTRY, _WORD, _WORD, _WORD, _WORD)
-    numbers = [_DOUBLE if kind == "float" else _WORD for kind in kinds]
-    numba_function = function(callee, _HALF, _WORD, _WORD, *numbers)
-    to_int = function("PyLong_AsLongLongAndOverflow", _WORD, _WORD, _WORD)
-    to_object = function("PyLong_FromLong", _WORD, _WORD)
-    release = function("PyEval_SaveThread", _WORD)
-    take = function("PyEval_RestoreThread", ir.VoidType(), _WORD)
-
-    builder = ir.IRBuilder(own.append_basic_block())
-    room = builder.ptrtoint(builder.alloca(_WORD, 2), _WORD)
-    overflow = builder.alloca(_HALF)
-    refusal = own.append_basic_block("refusal")
-    arguments = []
-    for i, kind in enumerate(kinds):
-        value = _at(builder, own.args[1], 8 * i)
-        if kind in NUMBERS:
-            expected = builder.ptrtoint(_global(module, NUMBERS[kind]), _WORD)
-            found = _at(builder, value, objects.FIELDS - 8)
-            _go_on_if(builder, builder.icmp_unsigned("==", found, expected), refusal)
-        if kind == "float":
-            value = _at(builder, value, objects.FIELDS, _DOUBLE)
-        elif kind in NUMBERS:
-            value = builder.call(to_int, [value, builder.ptrtoint(overflow, _WORD)])
-            fine = builder.icmp_unsigned("==", builder.load(overflow), _HALF(0))
-            _go_on_if(builder, fine, refusal)
-        arguments.append(value)
-    state = builder.call(release, [])
-    second = builder.add(room, _WORD(8))
-    status = builder.call(numba_function, [room, second, *arguments])
-    builder.call(take, [state])
-    builder.ret(builder.call(to_object, [builder.sext(status, _WORD)]))
-    builder.position_at_end(refusal)
-    builder.ret(builder.call(to_object, [_WORD(1)]))
-    return machine_code.machine().emit_object(llvm.parse_assembly(str(module)))
-
-
-def _go_on_if(builder: Any, condition: Any, otherwise: Any) -> None:
-    then = builder.append_basic_block()
-    builder.cbranch(condition, then, otherwise)
-    builder.position_at_end(then)
-
-
-def _at(builder: Any, address: Any, offset: int, kind: Any = _WORD) -> Any:
-    """What stands so many bytes behind an address."""
-    place = builder.add(address, _WORD(offset))
-    return builder.load(builder.inttoptr(place, kind.as_pointer()))
-
-
-def _field(builder: Any, address: Any, number: int, kind: Any = _WORD) -> Any:
-    return _at(builder, address, objects.FIELDS + 8 * number, kind)
-
-
-@intrinsic
-def _is_array(typing_context: Any, address: Any) -> Any:
-    """Whether an object is one of NumPy's arrays, and not of a subclass."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        ndarray = _global(builder.module, machine_code.NDARRAY)
-        found = _at(builder, arguments[0], objects.FIELDS - 8)
-        return builder.icmp_unsigned("==", found, builder.ptrtoint(ndarray, _WORD))
-
-    return types.boolean(types.int64), generate
-
-
-def _global(module: Any, name: str) -> Any:
-    return module.globals.get(name) or ir.GlobalVariable(module, _WORD, name)
-
-
-def _reading(kind: str, any_layout: bool) -> tuple[Any, Any]:
-    """What tells whether an array is of this kind, and what makes it Numba's array."""
-    dtype, ndim = np.dtype(kind[0]), int(kind[1])
+def _numbas(kind: str) -> Any:
+    """Numba's type of arguments of a kind."""
+    if kind in NUMBERS:
+        return NUMBERS[kind][1]
     layout: Any = kind[2]
-    array = types.Array(numba.from_dtype(dtype), ndim, layout, aligned="u" not in kind)
-    flags = (objects.CONTIGUOUS if "C" in kind else 0) | (0 if "u" in kind else objects.ALIGNED)
-    looked_at = objects.ALIGNED | (0 if any_layout else objects.CONTIGUOUS)
-    letters = int.from_bytes(f"{kind[0]}{dtype.byteorder}".encode(), "little")
+    aligned = not kind.endswith("u")
+    return types.Array(numba.from_dtype(np.dtype(kind[0])), int(kind[1]), layout, aligned=aligned)
 
-    @intrinsic
-    def fits(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            (address,) = arguments
-            dims = _field(builder, address, objects.NDIM, _HALF)
-            found = _field(builder, address, objects.FLAGS, _HALF)
-            found = builder.and_(found, _HALF(looked_at))
-            kind = _at(builder, _field(builder, address, objects.DTYPE), objects.KIND, _PAIR)
-            right = builder.icmp_unsigned("==", dims, _HALF(ndim))
-            right = builder.and_(right, builder.icmp_unsigned("==", found, _HALF(flags)))
-            return builder.and_(right, builder.icmp_unsigned("==", kind, _PAIR(letters)))
 
-        return types.boolean(types.int64), generate
+class _Entry:
+    """The function that Python calls with objects.
 
-    @intrinsic
-    def read(typing_context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            (address,) = arguments
-            pointer = context.get_data_type(array.dtype).as_pointer()
-            made = context.make_array(array)(context, builder)
-            shape, strides = (
-                [_at(builder, _field(builder, address, number), 8 * i) for i in range(ndim)]
-                for number in (objects.SHAPE, objects.STRIDES)
-            )
-            data = builder.inttoptr(_field(builder, address, objects.DATA), pointer)
-            size = context.get_constant(types.intp, dtype.itemsize)
-            populate_array(made, data, shape, strides, size, None)
-            return made._getvalue()
+    It makes of them what Numba's function takes, lets other threads run meanwhile, and calls that.
+    What is returned tells whether it went well: 0, or something else if an argument is not of its
+    kind or there is no memory.
+    """
 
-        return array(types.int64), generate
+    def __init__(self, kinds: tuple[str, ...], any_layout: bool, callee: str) -> None:
+        self.any_layout = any_layout
+        self.module = ir.Module()
+        self.module.triple = llvm.get_default_triple()
+        own = self._function(machine_code.ENTRY, _WORD, _WORD, _WORD, _WORD)
+        self.builder = ir.IRBuilder(own.append_basic_block())
+        self.refusal = own.append_basic_block("refusal")
 
-    return fits, read
+        # Numba's functions return through two addresses: a result, of which there is none, and an
+        # error, which tells nothing that the status does not.
+        room = self.builder.ptrtoint(self.builder.alloca(_WORD, 2), _WORD)
+        self.overflow = self.builder.alloca(_HALF)
+        self.arguments = arguments = [room, self.builder.add(room, _WORD(8))]
+        for i, kind in enumerate(kinds):
+            thing = self._at(own.args[1], 8 * i)
+            arguments += self._number(thing, kind) if kind in NUMBERS else self._array(thing, kind)
+        state = self._call("PyEval_SaveThread", _WORD)
+        numba_function = self._function(callee, _HALF, *(value.type for value in arguments))
+        status = self.builder.call(numba_function, arguments)
+        self._call("PyEval_RestoreThread", ir.VoidType(), state)
+        status = self.builder.sext(status, _WORD)
+        self.builder.ret(self._call("PyLong_FromLong", _WORD, status))
+        self.builder.position_at_end(self.refusal)
+        self.builder.ret(self._call("PyLong_FromLong", _WORD, _WORD(1)))
+
+    def code(self) -> bytes:
+        """Machine code."""
+        return machine_code.machine().emit_object(llvm.parse_assembly(str(self.module)))
+
+    def _number(self, thing: Any, kind: str) -> list[Any]:
+        """The int or float in an object of Python's."""
+        self._must_equal(self._at(thing, objects.FIELDS - 8), self._global(NUMBERS[kind][0]))
+        if kind == "float":
+            return [self._at(thing, objects.FIELDS, ir.DoubleType())]
+        overflow = self.builder.ptrtoint(self.overflow, _WORD)
+        value = self._call("PyLong_AsLongLongAndOverflow", _WORD, thing, overflow)
+        self._must_equal(self.builder.load(self.overflow), _HALF(0))
+        return [value if kind == "int" else self.builder.trunc(value, ir.IntType(8))]
+
+    def _array(self, thing: Any, kind: str) -> list[Any]:
+        """What Numba knows of an array: whose memory it is, sizes, address, shape and strides."""
+        dtype, ndim = np.dtype(kind[0]), int(kind[1])
+        flags = (objects.CONTIGUOUS if kind[2] == "C" else 0) | (
+            0 if kind.endswith("u") else objects.ALIGNED
+        )
+        looked_at = objects.ALIGNED | (0 if self.any_layout else objects.CONTIGUOUS)
+        letters = int.from_bytes(f"{dtype.char}{dtype.byteorder}".encode(), "little")
+        self._must_equal(self._at(thing, objects.FIELDS - 8), self._global(machine_code.NDARRAY))
+        self._must_equal(self._field(thing, objects.NDIM, _HALF), _HALF(ndim))
+        found = self.builder.and_(self._field(thing, objects.FLAGS, _HALF), _HALF(looked_at))
+        self._must_equal(found, _HALF(flags))
+        found = self._at(self._field(thing, objects.DTYPE), objects.KIND, _PAIR)
+        self._must_equal(found, _PAIR(letters))
+        shape, strides = (
+            [self._at(self._field(thing, number), 8 * i) for i in range(ndim)]
+            for number in (objects.SHAPE, objects.STRIDES)
+        )
+        count = _WORD(1)
+        for size in shape:
+            count = self.builder.mul(count, size)
+        data = self._field(thing, objects.DATA)
+        nobody = _WORD(0)
+        return [nobody, nobody, count, _WORD(dtype.itemsize), data, *shape, *strides]
+
+    def _must_equal(self, a: Any, b: Any) -> None:
+        go_on = self.builder.append_basic_block()
+        self.builder.cbranch(self.builder.icmp_unsigned("==", a, b), go_on, self.refusal)
+        self.builder.position_at_end(go_on)
+
+    def _at(self, address: Any, offset: int, kind: Any = _WORD) -> Any:
+        """What stands so many bytes behind an address."""
+        place = self.builder.add(address, _WORD(offset))
+        return self.builder.load(self.builder.inttoptr(place, kind.as_pointer()))
+
+    def _field(self, thing: Any, number: int, kind: Any = _WORD) -> Any:
+        return self._at(thing, objects.FIELDS + 8 * number, kind)
+
+    def _global(self, name: str) -> Any:
+        """The address of something of Python's."""
+        there = self.module.globals.get(name) or ir.GlobalVariable(self.module, _WORD, name)
+        return self.builder.ptrtoint(there, _WORD)
+
+    def _function(self, name: str, result: Any, *arguments: Any) -> Any:
+        there = self.module.globals.get(name)
+        return there or ir.Function(self.module, ir.FunctionType(result, arguments), name)
+
+    def _call(self, name: str, result: Any, *arguments: Any) -> Any:
+        function = self._function(name, result, *(value.type for value in arguments))
+        return self.builder.call(function, arguments)

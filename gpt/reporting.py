@@ -9,7 +9,7 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,8 +129,27 @@ def say_at_once(line: str) -> None:
     print(line, flush=True)
 
 
+class _Unseen:
+    """A progress bar that nobody sees."""
+
+    def set_description_str(self, text: str, refresh: bool) -> None:
+        pass
+
+    def update(self, steps: int) -> None:
+        pass
+
+    def external_write_mode(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def close(self) -> None:
+        pass
+
+
 def progress(done: int, total: int) -> Any:
     """A progress bar, shown on terminals only."""
+    if COLUMNS not in os.environ and not sys.stderr.isatty():
+        return _Unseen()  # tqdm's would be as silent, and takes longer to be imported
+
     from tqdm import tqdm
 
     where: dict[str, Any] = {"disable": None, "dynamic_ncols": True}

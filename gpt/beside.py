@@ -7,7 +7,7 @@ from contextvars import copy_context
 from threading import Thread
 from typing import Generic, TypeVar
 
-from tensorgrad.backend import threads
+import tensorgrad
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Beside(Generic[T]):
         self._results: list[T] = []
         self._error: BaseException | None = None
         self._thread: Thread | None = None
-        if threads.COUNT > 1:
+        if tensorgrad.get_num_threads() > 1:
             self._thread = Thread(target=copy_context().run, args=(self._run,), daemon=True)
             self._thread.start()
 

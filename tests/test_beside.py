@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tensorgrad
 from gpt.beside import Beside
-from tensorgrad.backend import threads
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "COUNT", 2)
+    monkeypatch.setattr(tensorgrad, "get_num_threads", lambda: 2)
 
 
 def test_both_go_on() -> None:
@@ -53,7 +53,7 @@ def test_it_sees_the_callers_context() -> None:
 
 def test_one_thread_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is the caller's, who does it once, when the result is wanted."""
-    monkeypatch.setattr(threads, "COUNT", 1)
+    monkeypatch.setattr(tensorgrad, "get_num_threads", lambda: 1)
     callers: list[int] = []
     beside = Beside(lambda: callers.append(threading.get_ident()))
     assert not callers

@@ -64,8 +64,12 @@ def test_the_terminal_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_progress_is_not_written_to_a_pipe(
     straight: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with reporting.progress(0, 10) as bar:
-        bar.update(5)
+    bar = reporting.progress(0, 10)
+    bar.update(5)
+    bar.set_description_str("half of it", False)
+    with bar.external_write_mode():
+        pass
+    bar.close()
     assert capfd.readouterr() == ("", "")
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(loops, "announced", True)
     return tmp_path
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of those that are compiled, and not found."""
+    names: list[str] = []
+    original = compiling.compile_loop
+
+    def compile_loop(*arguments: Any) -> Callable:
+        names.append(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(compiling, "compile_loop", compile_loop)
+    return names
 
 
 @part
@@ -86,14 +100,27 @@ ARRAYS: dict[str, Callable[[], np.ndarray]] = {
 def test_all_kinds_one_after_the_other(folder: Path) -> None:
     """The machine code of one must not be used for another; each is compiled once."""
     fill = loop(_fill)
-    for _ in range(2):
-        for make in ARRAYS.values():
-            filled(fill, make())
-            filled(fill, make(), np.zeros(len(make())))
+    for one in ARRAYS.values():
+        for other in ARRAYS.values():
+            filled(fill, one())
+            filled(fill, other())
+            filled(fill, one(), np.zeros(len(one())))
     kinds = {"d1A", "d1C", "f1A", "f1C", "f1Cu", "l1C" if np.dtype(int).char == "l" else "q1C"}
     assert {kinds[0] for kinds in fill._entries} == kinds
     count = len(fill._entries)
     assert len(list(folder.glob("*/*/*.o"))) == count
+
+
+def _shape(x, y):  # type: ignore[no-untyped-def]
+    y[0], y[1], y[2] = x.ndim, x.size, x.shape[-1]
+
+
+def test_several_dims(folder: Path) -> None:
+    shape = loop(_shape)
+    for sizes in ((6,), (2, 3), (6,), (1, 2, 3), (2, 3)):
+        y = np.zeros(3)
+        shape(np.zeros(sizes), y)
+        assert y.tolist() == [len(sizes), 6, sizes[-1]]
 
 
 def test_numbers_of_all_kinds(folder: Path) -> None:
@@ -154,15 +181,7 @@ def test_room_to_work_with(folder: Path) -> None:
     np.testing.assert_array_equal(x, before)
 
 
-def test_several_threads_want_it_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[str] = []
-    original = compiling.compile_loop
-
-    def compile_loop(*arguments: Any) -> Callable:
-        compiled.append(arguments[-1])
-        return original(*arguments)
-
-    monkeypatch.setattr(compiling, "compile_loop", compile_loop)
+def test_several_threads_want_it_first(folder: Path, compiled: list[str]) -> None:
     fill = loop(_fill)
     users = [threading.Thread(target=filled, args=(fill, np.arange(9.0))) for _ in range(4)]
     for user in users:
@@ -174,20 +193,6 @@ def test_several_threads_want_it_first(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 # -------------------------------------------------------------------------------- what is kept
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The names of those that are compiled, and not found."""
-    names: list[str] = []
-    original = compiling.compile_loop
-
-    def compile_loop(*arguments: Any) -> Callable:
-        names.append(arguments[-1])
-        return original(*arguments)
-
-    monkeypatch.setattr(compiling, "compile_loop", compile_loop)
-    return iter([names])  # type: ignore[return-value]
 
 
 def spoilt(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -206,31 +211,27 @@ SPOILT: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_what_is_kept_is_used_if_it_is_whole(
-    folder: Path, compiled: Iterator[list[str]], how: str
-) -> None:
-    names = next(compiled)
+def test_what_is_kept_is_used_if_it_is_whole(folder: Path, compiled: list[str], how: str) -> None:
     filled(loop(_fill), np.arange(5.0))
     (path,) = folder.glob("tensorgrad/*/test_loops._fill-*.o")
     SPOILT[how](path)
     filled(loop(_fill), np.arange(5.0))
-    assert len(names) == (1 if how == "nothing" else 2)
+    assert len(compiled) == (1 if how == "nothing" else 2)
     if how not in ("nothing", "a folder"):  # it has been made whole
         filled(loop(_fill), np.arange(5.0))
-        assert len(names) == 2
-    assert not [p for p in path.parent.iterdir() if p.suffix != ".o"] or how == "a folder"
+        assert len(compiled) == 2
+    assert not [p for p in path.parent.iterdir() if p.suffix != ".o"]
 
 
 def test_nothing_can_be_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: Iterator[list[str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: list[str]
 ) -> None:
     """Compiled all the same, in each process."""
-    names = next(compiled)
     (tmp_path / "file").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     for _ in range(2):
         filled(loop(_fill), np.arange(5.0))
-    assert len(names) == 2
+    assert len(compiled) == 2
 
 
 def test_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ The only file that needs Numba's compiler; it is imported when something is not 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -141,7 +142,7 @@ class _Entry:
             0 if kind.endswith("u") else objects.ALIGNED
         )
         looked_at = objects.ALIGNED | (0 if self.any_layout else objects.CONTIGUOUS)
-        letters = int.from_bytes(f"{dtype.char}{dtype.byteorder}".encode(), "little")
+        letters = int.from_bytes(f"{dtype.char}{dtype.byteorder}".encode(), sys.byteorder)
         self._must_equal(self._at(thing, objects.FIELDS - 8), self._global(machine_code.NDARRAY))
         self._must_equal(self._field(thing, objects.NDIM, _HALF), _HALF(ndim))
         found = self.builder.and_(self._field(thing, objects.FLAGS, _HALF), _HALF(looked_at))

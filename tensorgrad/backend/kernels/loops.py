@@ -112,9 +112,11 @@ def check() -> None:
     Raises:
         ImportError: Numba does not go with this Python or NumPy, or nobody knows how array objects
             are laid out.
+        and what LLVM raises if it is not as those that are known.
     """
     if not objects.KNOWN:
         raise ImportError("array objects are not laid out as in NumPy 1 and 2")
+    machine_code.prepare()
     if not machine_code.anything_kept():
         import numba  # noqa: F401 (it may complain)
 

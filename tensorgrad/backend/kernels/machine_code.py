@@ -130,10 +130,13 @@ def keep(name: str, codes: list[bytes], externals: list[str]) -> None:
                 _forget(folder)
             with tempfile.NamedTemporaryFile(dir=ours, delete=False) as file:
                 file.write(json.dumps(facts).encode() + b"\n" + code)
+        except OSError:
+            continue
+        try:
             os.replace(file.name, ours / f"{name}.o")  # nobody finds half of it
             return
         except OSError:
-            continue
+            os.unlink(file.name)
 
 
 def _forget(folder: Path) -> None:

@@ -16,7 +16,7 @@ class Beside(Generic[T]):
     """The call ``function()``, begun at once in a thread that nobody waits for at exit.
 
     It sees the caller's context, such as NumPy's ``errstate``. Where there is to be one thread only
-    (``OMP_NUM_THREADS``), the call is made when its result is asked for.
+    (``OMP_NUM_THREADS``), the call is made by who waits for it.
 
     >>> sum_of_all = Beside(lambda: sum(range(10)))
     >>> sum_of_all.result()

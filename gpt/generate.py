@@ -36,13 +36,18 @@ class Drawn(NamedTuple):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model without dropout; afterwards it is in the mode that it was in."""
-    was_training = model.training
+    """The model without dropout; afterwards it is in the mode that it was in.
+
+    One that is in that mode already is not touched: other threads may be using it.
+    """
+    if not model.training:
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        model.train()
 
 
 def draw(

@@ -19,7 +19,6 @@ import tensorgrad
 from tensorgrad.optim import AdamW, LambdaLR, Optimizer, clip_grad_norm_, warmup_cosine
 
 from . import checkpoint, choices, corpus, data, divergence, folder, reporting, tokenizer
-from .beside import Beside
 from .callbacks import Callback, Callbacks, Function, Metrics, Result
 from .choices import FIXED, choose, prompt_tokens, vocabulary
 from .divergence import Diverged, first_fault, layer_norms, spoilt
@@ -28,6 +27,7 @@ from .folder import BEST, CHECKPOINT, PREVIOUS, SAMPLE, SUMMARY, TOKENIZER
 from .generate import generate
 from .interrupts import interruptible
 from .label import label
+from .last_sample import LastSample
 from .lock import Lock
 from .model import GPT
 from .presets import RunConfig
@@ -392,6 +392,7 @@ class Trainer:
             Diverged: one paragraph that says why; the last good checkpoint is kept.
         """
         self._stopping, self.stopped_by, self.callbacks.failed = False, 0, ""
+        self._last_sample: LastSample | None = None
         self.optimizer.zero_grad()
         self.lock.take_again()
         self.lock.in_use = True
@@ -466,6 +467,8 @@ class Trainer:
     def _measure(self, lr: float, norm: float, rate: float) -> None:
         """Evaluate, add a line to the metrics, and keep the weights if they are the best."""
         self.workers.check_replicas(self.model)
+        if self.workers.first and self.step == self.config.steps:
+            self._last_sample = LastSample(self.sample, self.model)  # written meanwhile
         metrics: Metrics = {
             "step": self.step,
             **self.evaluate(),
@@ -505,13 +508,12 @@ class Trainer:
                 )
 
     def _finish(self, result: Result) -> None:
-        """Validate, write a sample meanwhile, for which one core is enough, and record both."""
-        self.model.eval()
-        sample = Beside(self.sample) if self.workers.first else None
+        """Validate, write a sample if it is not there yet, and record both."""
         loss, tokens = self.validate()
-        if sample is None:
+        if not self.workers.first:
             return
-        result.sample = sample.result()
+        there = self._last_sample if self.sample_step == self.step else None
+        result.sample = there.text() if there else self.sample()
         (self.out / SAMPLE).write_text(result.sample, encoding="utf-8")
         result.summary = {
             "step": self.step,

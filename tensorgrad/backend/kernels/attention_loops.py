@@ -180,7 +180,7 @@ def _scores(s, k_rows, depth, some_q, first, last, m, start, causal, masks, whic
     """s [last - first, 32] = k_rows some_q plus a mask; -inf for keys that a query does not see."""
     t = s.dtype.type
     if masks.size:
-        mask = masks[which]
+        mask = contiguous(masks, which)
         width = mask.size // _fours(m)
         for key in range(first, last):
             at, there = _U((key - first) * SIDE), _U(key * width + start)
@@ -280,7 +280,7 @@ def _softmax_vjp(gp, p, keys, along):
             gp[at + j] = (gp[at + j] - along[j]) * p[at + j]
 
 
-@loop
+@loop(any_layout=True)
 def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor):
     n, d, m, e = q.shape[2], q.shape[3], k.shape[2], v.shape[3]
     d4, e4, m4 = _fours(d), _fours(e), _fours(m)
@@ -323,7 +323,7 @@ def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limi
     give_back(rows)
 
 
-@loop
+@loop(any_layout=True)
 def _vjp(
     q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit, factor
 ):

@@ -103,7 +103,9 @@ def training_curves(metrics: list[dict[str, Any]], title: str) -> Any:
         )  # fmt: skip
     if any(m.get("grad_norm", 0) > 0 for m in metrics):
         norms.set_yscale("log")
-    norms.legend(frameon=False, fontsize="small", ncols=2)
+        low, high = norms.get_ylim()
+        norms.set_ylim(low * (low / high) ** 0.35, high)  # room for the names
+    norms.legend(frameon=False, fontsize="small", ncols=3, loc="lower left")
     speed.set(xlabel="step")
     speed.set_ylim(bottom=0)
     rate.set_title(title, parse_math=False)

@@ -112,12 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def program(argv: Sequence[str] | None = None) -> int:
     """:func:`main` in a process of its own, which looks for garbage in circles less often.
 
-    What is imported and compiled makes many objects that stay, and a training makes no circles.
+    What is imported and compiled makes many objects that stay, and a training makes no circles. At
+    the end, to look through all that there is would take a tenth of a second.
     """
     gc.set_threshold(20_000, 20, 20)
     code = main(argv)
     if code == UNREAD:  # or Python would complain at its end of what is still to be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    gc.freeze()
     return code
 
 

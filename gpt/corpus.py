@@ -17,7 +17,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import tokenizer
+from . import text_cache, tokenizer
 from .data import default_corpus, train_val_split
 from .shards import SHARD, ShardWriter, Tokens, dtype_for, fingerprint, open_shard
 from .sources import Document, Source, is_json_lines
@@ -304,7 +304,35 @@ def load(
         return _fitting(load_prepared(path), path, name, vocab_size, coder)
     source = source_of(path)
     split = "position" if path is None else default_split(Path(path))
-    coder = coder or learn(name, source, vocab_size, split, VAL_FRACTION)
+    if coder is None and name == "bpe":
+        return _kept(source, vocab_size, split)
+    return _made(source, coder or learn(name, source, vocab_size, split, VAL_FRACTION), split)
+
+
+def _kept(source: Source, vocab_size: int | None, split: str) -> Corpus:
+    """What ``_made`` makes of BPE that is learnt now, or was when the text was last loaded."""
+    folder = text_cache.place(source, "bpe", vocab_size, split, VAL_FRACTION)
+    if folder is not None:
+        try:
+            return _in_memory(load_prepared(folder))
+        except (OSError, ValueError):  # it is not there, or damaged
+            shutil.rmtree(folder, ignore_errors=True)
+    coder = learn("bpe", source, vocab_size, split, VAL_FRACTION)
+    if folder is not None:
+        try:
+            found = _in_memory(prepare(source, folder, coder, split))
+            text_cache.make_room(folder)
+            return found
+        except (OSError, ValueError):  # a full disk, another run that does the same, an empty part
+            pass
+    return _made(source, coder, split)
+
+
+def _in_memory(corpus: Corpus) -> Corpus:
+    return replace(corpus, train=corpus.train.read(), val=corpus.val.read())
+
+
+def _made(source: Source, coder: Tokenizer, split: str) -> Corpus:
     facts, dtype = Facts(), dtype_for(coder.n_vocab)
     parts = {part: bytearray() for part in ("all", "train", "val")}
     for part, ids in tokenise(source, coder, split, VAL_FRACTION, facts):

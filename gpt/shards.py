@@ -174,6 +174,10 @@ class Tokens:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def read(self) -> npt.NDArray[np.unsignedinteger]:
+        """All of them, in memory."""
+        return np.concatenate([*self.shards, np.empty(0, self.dtype)])[self.start : self.stop]
+
     def __getitem__(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.unsignedinteger]:
         """The tokens at an array of positions, in its shape; IndexError if one is outside."""
         if positions.size and not 0 <= positions.min() <= positions.max() < len(self):

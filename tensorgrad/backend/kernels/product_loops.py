@@ -27,7 +27,10 @@ copy_rows, copy_columns, transpose = borrowed("tiles", "copy_rows", "copy_column
 
 AVAILABLE = AVX512  # of processors without these registers OpenBLAS makes as much, or more
 DEPTH = 384  # of a panel, at most: 8 x 384 numbers are 12 kB
-LEFT, RIGHT = 96, 384  # rows of a and of b in a block: 384 x 384 numbers are 590 kB
+LEFT = 96  # rows of a in a block
+RIGHT = (
+    384  # rows of b in a block of full depth, 590 kB; in one half as deep there are twice as many
+)
 
 
 @part
@@ -93,11 +96,12 @@ def _product(a, b, bias, out):
     columns = VECTORS * lanes
     numbers, stride = everything_from(out), out.strides[0] // out.itemsize
     depth = -(-k // -(-k // DEPTH))  # all blocks about the same
+    broad = RIGHT * (DEPTH // depth)  # a is copied once for each block of b
     left = room(depth * min(LEFT, -(-m // ROWS) * ROWS), out)
-    right = room(depth * min(RIGHT, -(-n // columns) * columns), out)
+    right = room(depth * min(broad, -(-n // columns) * columns), out)
     edge = room(ROWS * columns, out)
-    for j0 in range(0, n, RIGHT):
-        j1 = min(n, j0 + RIGHT)
+    for j0 in range(0, n, broad):
+        j1 = min(n, j0 + broad)
         for k0 in range(0, k, depth):
             k1 = min(k, k0 + depth)
             steps, adding = k1 - k0, k0 > 0 or bias.size > 0

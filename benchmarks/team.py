@@ -30,7 +30,7 @@ from gpt.presets import RunConfig
 from gpt.train import Trainer
 from nn.parallel import DistributedDataParallel
 from tensorgrad import distributed
-from tensorgrad.optim import clip_grad_norm_
+from tensorgrad.optim import clip_factor
 
 from .worker import CONFIGS
 
@@ -120,8 +120,8 @@ def apart(trainer: Trainer, count: int) -> list[list[float]]:
 
 def _update(trainer: Trainer) -> None:
     """What follows a backward pass."""
-    clip_grad_norm_(trainer.model.parameters(), trainer.config.clip)
-    trainer.optimizer.step()
+    gradients = [p.grad for p in trainer.parameters if p.grad is not None]
+    trainer.optimizer.step(factor=clip_factor(gradients, trainer.config.clip)[1])
     trainer.optimizer.zero_grad()
 
 

@@ -41,10 +41,11 @@ def _batch(size: int, config: GPTConfig) -> Any:
 def ours(size: int, config: GPTConfig) -> Callable[[], list[float]]:
     import tensorgrad
     from gpt.model import GPT
-    from tensorgrad.optim import AdamW, clip_grad_norm_
+    from tensorgrad.optim import AdamW, clip_factor
 
     model = GPT(config)
-    optimizer = AdamW(model.parameters(), lr=1e-3)
+    parameters = list(model.parameters())
+    optimizer = AdamW(parameters, lr=1e-3)
     x, y = (tensorgrad.from_numpy(a) for a in _batch(size, config))
 
     def step() -> list[float]:
@@ -53,8 +54,8 @@ def ours(size: int, config: GPTConfig) -> Callable[[], list[float]]:
         times.append(time.perf_counter())
         loss.backward()
         times.append(time.perf_counter())
-        clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        _, factor = clip_factor([p.grad for p in parameters], 1.0)  # as gpt.train does
+        optimizer.step(factor=factor)
         optimizer.zero_grad()
         times.append(time.perf_counter())
         return times

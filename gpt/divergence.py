@@ -50,20 +50,17 @@ def explained(
     )
 
 
-def largest(now: dict[str, float], norm: float, before: dict[str, float]) -> str:
+def largest(now: dict[str, float], before: dict[str, float]) -> str:
     """Which layer has the largest gradient, and how large it was.
 
     Args:
-        now: the norms of the layers' gradients, clipped by one factor for all.
-        norm: that of all gradients before they were clipped.
+        now: the norms of the layers' gradients.
         before: the layers' norms when they were last measured.
     """
     layer = max(now, key=lambda name: now[name])
-    scale = norm / (math.hypot(*now.values()) or 1.0)
     then = before.get(layer)
-    return (
-        f"the largest gradient is that of the layer {layer}, of norm {now[layer] * scale:.3g}"
-        + (f" (when last measured: {then:.3g})" if then else "")
+    return f"the largest gradient is that of the layer {layer}, of norm {now[layer]:.3g}" + (
+        f" (when last measured: {then:.3g})" if then else ""
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import tensorgrad
-from tensorgrad.optim import AdamW, LambdaLR, Optimizer, clip_grad_norm_, warmup_cosine
+from tensorgrad.optim import AdamW, LambdaLR, Optimizer, clip_factor, warmup_cosine
 
 from . import checkpoint, choices, corpus, data, divergence, folder, reporting, tokenizer
 from .callbacks import Callback, Callbacks, Function, Metrics, Result
@@ -141,6 +141,7 @@ class Trainer:
         tensorgrad.manual_seed(config.seed)
         self.model = GPT(self.model_config)
         self.model.recompute = config.recompute
+        self.parameters = list(self.model.parameters())
         kind = self.workers.divided(AdamW, config.shard_optimizer)
         self.optimizer = adamw(self.model, config, kind)
         problem = self._restore() if resume else ""
@@ -280,9 +281,10 @@ class Trainer:
         loss = sum(self.workers.summed(self._backward(batch))) / len(batch)
         if self._is_measured(self.step + 1):
             self.layer_norms = layer_norms(self.model.named_parameters())
-        norm = float(clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf))
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm, factor = clip_factor(gradients, self.config.clip or math.inf)
         self._check_step(loss, norm, batch, random)
-        self.optimizer.step()
+        self.optimizer.step(factor=factor)
         self.optimizer.zero_grad()
         self.schedule.step()
         self.step += 1
@@ -326,9 +328,7 @@ class Trainer:
             raise self._diverged(
                 self.step + 1,
                 f"the loss is {loss:.3f} and was {usual:.3f} on average lately",
-                divergence.largest(
-                    layer_norms(self.model.named_parameters()), norm, self.layer_norms
-                ),
+                divergence.largest(layer_norms(self.model.named_parameters()), self.layer_norms),
                 ", or --spike 0 to go on through it",
             )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorgrad
 from tensorgrad import distributed
-from tensorgrad.optim import AdamW, clip_grad_norm_
+from tensorgrad.optim import AdamW, clip_factor
 
 from . import choices, corpus, launcher
 from .costs import flops_per_token
@@ -149,7 +149,7 @@ def step_seconds(config: RunConfig, vocab: int) -> float:
     model.recompute = config.recompute
     kind = workers.divided(AdamW, config.shard_optimizer)
     parallel, optimizer = workers.parallel(model), adamw(model, config, kind)
-    own = workers.rows(config.batch)
+    own, parameters = workers.rows(config.batch), list(model.parameters())
     x = tensorgrad.randint(0, vocab, (own.stop - own.start, config.context))
 
     def step() -> float:
@@ -158,8 +158,8 @@ def step_seconds(config: RunConfig, vocab: int) -> float:
             last = i == config.accumulate - 1
             with workers.drawing(config.batch), workers.averaging(parallel, last):
                 parallel(x, x).backward()
-        clip_grad_norm_(model.parameters(), config.clip or math.inf)
-        optimizer.step()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        optimizer.step(factor=clip_factor(gradients, config.clip or math.inf)[1])
         optimizer.zero_grad()
         return time.perf_counter() - start
 

@@ -325,7 +325,7 @@ def _sharded(kind: type[tg.optim.Optimizer], **options: float) -> None:
     def steps(batches: list[tg.Tensor]) -> None:
         for ids in batches:
             for model, optimizer, rate in zip(models, optimizers, rates):
-                loss = optimizer.step(partial(_closure, model, optimizer, ids))
+                loss = optimizer.step(partial(_closure, model, optimizer, ids), factor=0.7)
                 assert loss.item() > 0
                 rate.step()
         for a, b in zip(*(model.parameters() for model in models)):

@@ -17,7 +17,7 @@ import pytest
 
 import tensorgrad
 from tensorgrad.backend import kernels, threads
-from tensorgrad.optim import SGD, Adam, AdamW, clip_grad_norm_
+from tensorgrad.optim import SGD, Adam, AdamW, clip_factor, clip_grad_norm_
 
 numba = pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="Numba is not installed")
 BACKENDS = ["numpy", pytest.param("numba", marks=numba)]
@@ -291,6 +291,37 @@ def test_a_gradient_that_cannot_be_written(backend: str) -> None:
         clip_grad_norm_([p], 1.0)
     SGD([p], lr=1.0).step()  # which only reads it
     assert p.tolist() == [-1.0] * 3
+
+
+@every_optimizer
+def test_a_factor_within_the_step(backend: str, name: str) -> None:
+    """As if the gradients had been clipped before, but that they stay as they are."""
+    results = []
+    for folded in (False, True):
+        ps = some_of_every_kind(tensorgrad)
+        optimizer = OPTIMIZERS[name](tensorgrad, ps)
+        for step in range(4):
+            give_gradients(tensorgrad, ps, step)
+            if folded:
+                before = values([p.grad for p in ps[:-1]])
+                norm, factor = clip_factor([p.grad for p in ps if p.grad is not None], 1.0)
+                assert factor == pytest.approx(1 / norm, rel=1e-5)
+                optimizer.step(factor=factor)
+                for p, g in zip(ps, before):
+                    np.testing.assert_array_equal(p.grad.numpy(), g)
+            else:
+                clip_grad_norm_(ps, 1.0)
+                optimizer.step()
+        results.append(values(ps))
+    assert_equal(*results)
+
+
+def test_nothing_to_clip() -> None:
+    gradients = [tensorgrad.tensor([0.3]), tensorgrad.tensor([0.4])]
+    assert clip_factor(gradients, 1.0) == (pytest.approx(0.5), 1.0)
+    assert clip_factor([], 1.0) == (0.0, 1.0)
+    norm, factor = clip_factor([tensorgrad.tensor([np.nan])], 1.0)
+    assert np.isnan([norm, factor]).all()
 
 
 def test_the_kernels_are_named() -> None:

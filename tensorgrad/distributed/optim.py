@@ -78,7 +78,7 @@ class ZeroRedundancyOptimizer(Optimizer):
         self.optim.add_param_group(param_group)
         self._share()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, factor: float = 1.0) -> Any:
         """Update the parameters of this process, and take the others from their owners."""
         loss = None
         if closure is not None:
@@ -91,7 +91,7 @@ class ZeroRedundancyOptimizer(Optimizer):
             for p in parameters:
                 if self.owners[p] != rank:
                     p.grad = None
-            self.optim.step()
+            self.optim.step(factor=factor)
         finally:
             for p, grad in grads.items():
                 p.grad = grad

@@ -53,7 +53,7 @@ class Adam(Optimizer):
         }  # fmt: skip
         super().__init__(params, options)
 
-    def update_all(self, some: list[Tensor], group: dict[str, Any]) -> None:
+    def update_all(self, some: list[Tensor], group: dict[str, Any], factor: float) -> None:
         amsgrad, maximize = group["amsgrad"], group["maximize"]
         names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * amsgrad
         taken: dict[float, list] = {}  # steps → the arrays of those that have taken so many
@@ -69,7 +69,7 @@ class Adam(Optimizer):
             numbers = {
                 "beta1": beta1, "beta2": beta2, "step_size": group["lr"] / (1 - beta1**steps),
                 "root_correction": 1 / math.sqrt(1 - beta2**steps), "eps": group["eps"],
-                "l2": l2, "shrink": shrink,
+                "l2": l2, "shrink": shrink, "factor": factor,
             }  # fmt: skip
             for arrays in routine(sets, **numbers) if routine else sets:
                 _update(arrays, maximize, **numbers)
@@ -77,10 +77,12 @@ class Adam(Optimizer):
 
 def _update(
     arrays: list, maximize: bool, *, beta1: float, beta2: float, step_size: float,
-    root_correction: float, eps: float, l2: float, shrink: float,
+    root_correction: float, eps: float, l2: float, shrink: float, factor: float,
 ) -> None:  # fmt: skip
     """w = shrink w - step_size m / (sqrt(v) root_correction + eps), with new m and v."""
     for w, d, m, v, *largest in blocks(*arrays):
+        if factor != 1:
+            d = d * factor
         if maximize:
             d = -d
         if l2:

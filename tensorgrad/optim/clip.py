@@ -32,6 +32,20 @@ def clip_grad_norm_(
     return _number(total, grads)
 
 
+def clip_factor(gradients: Iterable[Tensor], max_norm: float) -> tuple[float, float]:
+    """The joint norm of gradients, and the factor that :func:`clip_grad_norm_` multiplies them by.
+
+    ``optimizer.step(factor=...)`` takes it in, so that no gradient is written for it.
+
+    >>> import tensorgrad
+    >>> norm, factor = clip_factor([tensorgrad.tensor([3.0, 4.0])], max_norm=1.0)
+    >>> norm, round(factor, 4)
+    (5.0, 0.2)
+    """
+    total = _total_norm(list(gradients), 2.0, False)
+    return total, _factor(max_norm, total)
+
+
 def clip_grads_with_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
@@ -108,9 +122,15 @@ def _norm(x: Any, order: float) -> float:
     return float(xp.sum(x**order) ** (1 / order))
 
 
-def _scale(grads: list[Tensor], max_norm: float, total: float, writer: str) -> None:
+def _factor(max_norm: float, total: float) -> float:
+    """1 for a small norm; nan for one that is nan: no gradient is to look healthy then."""
     factor = float(max_norm) / (total + 1e-6)
-    if not factor >= 1:  # also when it is nan: no gradient is to look healthy then
+    return 1.0 if factor >= 1 else factor
+
+
+def _scale(grads: list[Tensor], max_norm: float, total: float, writer: str) -> None:
+    factor = _factor(max_norm, total)
+    if factor != 1:
         place, routine = here(), kernels.routine("scale")
         arrays = [g.array for g in grads]
         with xp.errstate(invalid="ignore"):

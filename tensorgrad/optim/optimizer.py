@@ -83,11 +83,15 @@ class Optimizer:
         for p in self._parameters():
             p.grad = None if set_to_none or p.grad is None else p.grad.detach().zero_()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, factor: float = 1.0) -> Any:
         """Update every parameter that has a gradient.
 
-        ``closure`` is called first: it computes the gradients anew and returns the loss, which is
-        handed on.
+        Args:
+            closure: is called first: it computes the gradients anew and returns the loss, which is
+                handed on.
+            factor: what gradients are multiplied by on the way, such as :func:`clip_factor` says.
+                But for rounding that is the step after :func:`clip_grad_norm_`; ``.grad`` stays as
+                it is, and is read only once. (PyTorch has no such argument.)
         """
         loss = None
         if closure is not None:
@@ -100,13 +104,17 @@ class Optimizer:
                 some = [p for p in group["params"] if p.grad is not None]
                 for p in some:  # before it is done, for it might be done in part
                     p.wrote(writer, place)
-                self.update_all(some, group)
+                self.update_all(some, group, float(factor))
         return loss
 
-    def update_all(self, some: list[Tensor], group: dict[str, Any]) -> None:
-        """Change the arrays of parameters of one group, all of which have a gradient."""
+    def update_all(self, some: list[Tensor], group: dict[str, Any], factor: float) -> None:
+        """Change the arrays of parameters of one group, all of which have a gradient.
+
+        These are to be multiplied by ``factor``, which is 1 where nothing is clipped.
+        """
         for p in some:
-            self.update(p, p.grad.array, group)
+            g = p.grad.array
+            self.update(p, g if factor == 1 else g * factor, group)
 
     def update(self, p: Tensor, g: Any, group: dict[str, Any]) -> None:
         """Change ``p.array`` in place, given its gradient's array, which stays as it is."""

@@ -54,7 +54,7 @@ class SGD(Optimizer):
         }  # fmt: skip
         super().__init__(params, options)
 
-    def update_all(self, some: list[Tensor], group: dict[str, Any]) -> None:
+    def update_all(self, some: list[Tensor], group: dict[str, Any], factor: float) -> None:
         momentum, maximize = group["momentum"], group["maximize"]
         fresh: list[list] = []  # the arrays of those that have no velocity yet
         going: list[list] = []
@@ -68,7 +68,7 @@ class SGD(Optimizer):
         for sets, share in (fresh, 1.0), (going, 1 - group["dampening"]):
             numbers = {
                 "lr": group["lr"], "decay": group["weight_decay"], "momentum": momentum,
-                "share": share, "nesterov": group["nesterov"],
+                "share": share, "nesterov": group["nesterov"], "factor": factor,
             }  # fmt: skip
             for arrays in routine(sets, **numbers) if routine else sets:
                 _update(arrays, maximize, **numbers)
@@ -76,9 +76,11 @@ class SGD(Optimizer):
 
 def _update(
     arrays: list, maximize: bool, *, lr: float, decay: float, momentum: float, share: float,
-    nesterov: bool,
+    nesterov: bool, factor: float,
 ) -> None:  # fmt: skip
     for w, d, *velocity in blocks(*arrays):
+        if factor != 1:
+            d = d * factor
         if maximize:
             d = -d
         if decay:

@@ -135,10 +135,10 @@ def _run(loop, tables, *numbers):
 
 
 @part
-def _adam(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink):
+def _adam(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink, factor):
     t = w.dtype.type
     for i in range(w.size):
-        d = g[i] + t(l2) * w[i]
+        d = t(factor) * g[i] + t(l2) * w[i]
         m[i] = t(beta1) * m[i] + t(1 - beta1) * d
         v[i] = t(beta2) * v[i] + t(1 - beta2) * d * d
         w[i] = t(shrink) * w[i] - t(step_size) * m[i] / (
@@ -147,59 +147,62 @@ def _adam(w, g, m, v, beta1, beta2, step_size, root_correction, eps, l2, shrink)
 
 
 @loop
-def _adam_rows(table, like, beta1, beta2, step_size, root_correction, eps, l2, shrink):
+def _adam_rows(table, like, beta1, beta2, step_size, root_correction, eps, l2, shrink, factor):
     for row in table:
         _adam(
             _array(row, 1, like), _array(row, 2, like), _array(row, 3, like), _array(row, 4, like),
-            beta1, beta2, step_size, root_correction, eps, l2, shrink,
+            beta1, beta2, step_size, root_correction, eps, l2, shrink, factor,
         )  # fmt: skip
 
 
-def adam(sets, *, beta1, beta2, step_size, root_correction, eps, l2, shrink):
-    """One step of Adam for each (w, g, m, v), in place."""
+def adam(sets, *, beta1, beta2, step_size, root_correction, eps, l2, shrink, factor):
+    """One step of Adam for each (w, g, m, v), in place; of ``factor`` times g."""
     tables, left = _tables(sets)
-    _run(_adam_rows, tables, beta1, beta2, step_size, root_correction, eps, l2, shrink)
+    _run(_adam_rows, tables, beta1, beta2, step_size, root_correction, eps, l2, shrink, factor)
     return left
 
 
 @part
-def _sgd(w, g, lr, decay):
+def _sgd(w, g, lr, decay, factor):
     t = w.dtype.type
     for i in range(w.size):
-        w[i] -= t(lr) * (g[i] + t(decay) * w[i])
+        w[i] -= t(lr) * (t(factor) * g[i] + t(decay) * w[i])
 
 
 @loop
-def _sgd_rows(table, like, lr, decay):
+def _sgd_rows(table, like, lr, decay, factor):
     for row in table:
-        _sgd(_array(row, 1, like), _array(row, 2, like), lr, decay)
+        _sgd(_array(row, 1, like), _array(row, 2, like), lr, decay, factor)
 
 
 @part
-def _momentum(w, g, v, lr, decay, momentum, share, nesterov):
+def _momentum(w, g, v, lr, decay, momentum, share, nesterov, factor):
     t = w.dtype.type
     for i in range(w.size):
-        d = g[i] + t(decay) * w[i]
+        d = t(factor) * g[i] + t(decay) * w[i]
         v[i] = t(momentum) * v[i] + t(share) * d
         w[i] -= t(lr) * (t(nesterov) * (d + t(momentum) * v[i]) + t(1 - nesterov) * v[i])
 
 
 @loop
-def _momentum_rows(table, like, lr, decay, momentum, share, nesterov):
+def _momentum_rows(table, like, lr, decay, momentum, share, nesterov, factor):
     for row in table:
         _momentum(
             _array(row, 1, like), _array(row, 2, like), _array(row, 3, like),
-            lr, decay, momentum, share, nesterov,
+            lr, decay, momentum, share, nesterov, factor,
         )  # fmt: skip
 
 
-def sgd(sets, *, lr, decay, momentum, share, nesterov):
-    """One step of SGD for each (w, g), or (w, g, velocity) with a momentum, in place."""
+def sgd(sets, *, lr, decay, momentum, share, nesterov, factor):
+    """One step of SGD for each (w, g), or (w, g, velocity) with a momentum, in place.
+
+    Of each g, it is ``factor`` times that.
+    """
     tables, left = _tables(sets)
     if momentum:
-        _run(_momentum_rows, tables, lr, decay, momentum, share, nesterov)
+        _run(_momentum_rows, tables, lr, decay, momentum, share, nesterov, factor)
     else:
-        _run(_sgd_rows, tables, lr, decay)
+        _run(_sgd_rows, tables, lr, decay, factor)
     return left
 
 

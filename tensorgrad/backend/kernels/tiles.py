@@ -55,7 +55,10 @@ class _Vectors:
 
     def everywhere(self, address):
         """A vector that has the number at that address in each lane."""
-        first = self.builder.insert_element(self._any, self.builder.load(address), _INDEX(0))
+        return self.all_equal(self.builder.load(address))
+
+    def all_equal(self, number):
+        first = self.builder.insert_element(self._any, number, _INDEX(0))
         return self.pick(first, self._any, [0] * self.lanes)
 
     def pick(self, a, b, lanes):
@@ -212,6 +215,27 @@ def _copy(columns):
 
 
 copy_rows, copy_columns = _copy(False), _copy(True)
+
+
+@intrinsic
+def times(typing_context, source, s, factor, target, t, width):
+    """target[t + j] = source[s + j] factor for j < width, a constant, which is some vectors wide"""
+    if not isinstance(width, types.IntegerLiteral):
+        return None
+    signature = types.void(source, s, source.dtype, target, t, width)
+
+    def generate(context, builder, signature, arguments):
+        source, s, factor, target, t, _ = arguments
+        lane = _Vectors(context, builder, signature.args[0])
+        a = _address(context, builder, signature.args[0], source, s)
+        b = _address(context, builder, signature.args[3], target, t)
+        by = lane.all_equal(factor)
+        for j in range(0, signature.args[5].literal_value, lane.lanes):
+            vector = lane.load(builder.gep(a, [_INT(j)]))
+            lane.store(builder.fmul(vector, by), builder.gep(b, [_INT(j)]))
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @intrinsic

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Numba's kernels do not know of other processes, and loading them takes longer than the tests.
 PLAIN = {"TENSORGRAD_BACKEND": "numpy"}
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")  # MPICH's name for it, and Open MPI's
 LIMIT = 120  # seconds; nothing takes more than a few, unless it hangs or the machine is busy
 
 
@@ -54,6 +55,7 @@ def process_of(rank: int, word: str) -> int:
             line, facts = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:  # it has ended meanwhile
             continue
-        if word.encode() in line and f"PMI_RANK={rank}".encode() in facts.split(b"\0"):
+        own = {f"{name}={rank}".encode() for name in RANKS}
+        if word.encode() in line and own & set(facts.split(b"\0")):
             return int(folder.name)
     raise ProcessLookupError(f"there is no worker {rank}")

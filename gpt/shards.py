@@ -155,6 +155,8 @@ class Tokens:
     >>> tokens = Tokens([np.array([7, 8], np.uint16), np.array([9], np.uint16)])
     >>> len(tokens), tokens[np.array([[0, 1], [1, 2]])].tolist()
     (3, [[7, 8], [8, 9]])
+    >>> tokens.read().tolist(), Tokens(tokens.shards, 1).read().tolist()
+    ([7, 8, 9], [8, 9])
     """
 
     def __init__(

@@ -55,6 +55,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """The file of a short text."""
+    from tiny_run import TEXT
+
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of the checkout."""

@@ -35,13 +35,6 @@ def lines(path: Path, texts: list[str]) -> Path:
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
 def made(text: Path, tmp_path: Path) -> Path:
     prepare(Source(text), tmp_path / "made", BPE, "position", size=300)
     return tmp_path / "made"

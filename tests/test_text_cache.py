@@ -37,13 +37,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
 def learning(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What BPE was learnt for."""
     learnt, learn = [], corpus.learn

@@ -53,6 +53,8 @@ def fitting(
         return 1  # the training will say so
     if most < 2 or config.steps * likely_seconds(config, vocab := likely_vocabulary(config)) < LONG:
         return 1
+    if not fits(config, vocab, 2):
+        return 1  # nor will more
     try:
         launcher.mpiexec()
     except RuntimeError as error:

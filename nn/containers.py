@@ -10,7 +10,7 @@ from typing import Any
 import tensorgrad
 from tensorgrad import Tensor
 
-from .linear import Linear
+from .linear import Linear, activated
 from .module import Module, Parameter
 
 
@@ -92,7 +92,8 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules applied one after the other: ``Sequential(a, b)(x)`` is ``b(a(x))``.
 
-    ``Sequential({"name": a, ...})`` gives them names.
+    ``Sequential({"name": a, ...})`` gives them names. A linear layer and a ReLU or GELU behind it
+    are computed as one operation, unless one of them has hooks.
     """
 
     _expects = "one input"
@@ -105,8 +106,10 @@ class Sequential(_Numbered):
             self.add_module(name, module)  # type: ignore[arg-type]
 
     def forward(self, x: Any) -> Any:
-        for module in self.children():
-            x = module(x)
+        modules = self.children()
+        for module in modules:
+            behind = next(modules, None) if type(module) is Linear else None
+            x = module(x) if behind is None else activated(module, behind, x)
         return x
 
     def __getitem__(self, index: int | slice) -> Any:

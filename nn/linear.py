@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorgrad
-from tensorgrad import Tensor
+from tensorgrad import Tensor, fused
 
 from . import functional as F
 from . import init
+from .activation import GELU, ReLU
 from .factory import new_parameter
 from .module import Module, Parameter
 
@@ -58,6 +59,29 @@ class Linear(Module):
     @staticmethod
     def example() -> tuple[Module, tuple]:
         return Linear(4, 3), (tensorgrad.randn(2, 5, 4),)
+
+
+def activated(layer: Module, activation: Callable, x: Tensor) -> Tensor:
+    """``activation(layer(x))``, as one operation where there is one and no hook sees the calls."""
+    if type(layer) is Linear and _is_plain(layer) and _is_plain(activation):
+        weight, bias = layer._parameters["weight"], layer._parameters["bias"]
+        try:
+            if activation is F.relu or type(activation) is ReLU:
+                return fused.linear_relu(x, weight, bias)
+            if activation is F.gelu:
+                return fused.linear_gelu(x, weight, bias)
+            if type(activation) is GELU and activation.approximate in ("none", "tanh"):
+                return fused.linear_gelu(x, weight, bias, approximate=activation.approximate)
+        except Exception:
+            pass  # the calls themselves will say what is wrong
+    return activation(layer(x))
+
+
+def _is_plain(module: Any) -> bool:
+    """A function, or a module without hooks that has the ``forward`` of its class."""
+    return not isinstance(module, Module) or (
+        not module._hooks and "forward" not in module.__dict__
+    )
 
 
 class Bilinear(Module):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorgrad
-from tensorgrad import Tensor
+from tensorgrad import Tensor, fused
 
 from . import functional as F
 from . import init
@@ -25,7 +25,7 @@ def _lstm(
 ) -> tuple:
     """One step of an LSTM (Hochreiter & Schmidhuber 1997; the forget gate of Gers et al. 2000),
     whose h may be projected to fewer numbers (Sak et al. 2014)."""
-    i, f, g, o = (given + F.linear(h, w, b)).chunk(4, -1)
+    i, f, g, o = fused.linear_add(h, w, b, given).chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     h = o.sigmoid() * c.tanh()
     return (h if projection is None else F.linear(h, projection)), c
@@ -42,7 +42,7 @@ def _gru(given: Tensor, h: Tensor, w: Tensor, b: Tensor | None) -> tuple:
 
 def _elman(activation: Callable[[Tensor], Tensor]) -> Callable:
     """One step of a plain network (Elman 1990)."""
-    return lambda given, h, w, b: (activation(given + F.linear(h, w, b)),)
+    return lambda given, h, w, b: (activation(fused.linear_add(h, w, b, given)),)
 
 
 _NONLINEARITIES = {"tanh": tensorgrad.tanh, "relu": F.relu}

@@ -19,7 +19,7 @@ from . import init
 from .attention import MultiheadAttention
 from .containers import ModuleList
 from .dropout import Dropout
-from .linear import Linear
+from .linear import Linear, activated
 from .module import Module
 from .norm import LayerNorm
 
@@ -88,7 +88,7 @@ class _Layer(Module):
         return norm(x + dropout(part(x)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return self.linear2(self.dropout(activated(self.linear1, self.activation, x)))
 
 
 class TransformerEncoderLayer(_Layer):

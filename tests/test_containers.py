@@ -6,9 +6,11 @@ from collections import OrderedDict
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nn
+import nn.functional as F
 import tensorgrad
 import tensorgrad.nn
 
@@ -180,3 +182,64 @@ def test_assigning_a_state_takes_its_memory_and_dtype(lib: ModuleType) -> None:
     result = net.load_state_dict({"other": state["bias"]}, strict=False)
     assert result.missing_keys == ["weight", "bias"]
     assert result.unexpected_keys == ["other"]
+
+
+# --- a linear layer and its activation ------------------------------------------------------------
+
+
+def ops_of(model: Any, x: Any) -> list[str]:
+    """The operations of a call of which the modules are not told."""
+    with tensorgrad.graph.record() as run:
+        model(x)
+    return [step.op.name for step in run.steps]
+
+
+ACTIVATIONS = {
+    "relu": (nn.ReLU, ["linear_relu"]),
+    "in place": (lambda: nn.ReLU(inplace=True), ["linear_relu"]),
+    "gelu": (nn.GELU, ["linear_gelu"]),
+    "gelu, tanh": (lambda: nn.GELU("tanh"), ["linear_gelu"]),
+    "another": (nn.Tanh, ["linear", "tanh"]),
+    "a subclass": (type("Mine", (nn.ReLU,), {}), ["linear", "relu"]),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_they_are_one_operation(name: str) -> None:
+    """With the numbers of the two."""
+    make, expected = ACTIVATIONS[name]
+    layer, activation, x = nn.Linear(3, 4), make(), tensorgrad.randn(5, 3)
+    model = nn.Sequential(layer, activation)
+    assert ops_of(model, x) == expected
+    got, right = model(x), activation(layer(x))
+    np.testing.assert_allclose(got.detach().numpy(), right.detach().numpy(), rtol=1e-6, atol=1e-7)
+    model = nn.Sequential(nn.Linear(3, 3), layer, activation, nn.Linear(4, 2))
+    assert model(x).shape == (5, 2)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_hooks_see_each_of_them(which: int) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    seen: list = []
+    handle = model[which].register_forward_hook(lambda m, args, y: seen.append(y))
+    y = model(x := tensorgrad.randn(2, 3))
+    right = [model[0](x), y][which]
+    np.testing.assert_array_equal(seen[0].detach().numpy(), right.detach().numpy())
+    handle.remove()
+    model[which].forward = lambda x: x + 1
+    plain = [lambda x: (x + 1).relu(), lambda x: model[0](x) + 1][which]
+    np.testing.assert_array_equal(model(x).detach().numpy(), plain(x).detach().numpy())
+
+
+def test_what_is_wrong_is_said_by_the_layer() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    with pytest.raises(RuntimeError, match=r"Linear\(in_features=3, out_features=4"):
+        model(tensorgrad.ones(2, 5))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", F.gelu, nn.ReLU()])
+def test_layers_of_transformers_do_the_same(activation: Any) -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, activation=activation)
+    found = ops_of(layer, tensorgrad.randn(3, 2, 4))
+    assert {"linear_relu", "linear_gelu"} & {*found}
+    assert not {"relu", "gelu"} & {*found}

@@ -111,6 +111,49 @@ def test_gelu_over_its_whole_range(backend: str, dtype: str) -> None:
         assert high == ends[1].item()
 
 
+LINEARS = {
+    "linear": fused.linear,
+    "linear_relu": fused.linear_relu,
+    "linear_gelu": fused.linear_gelu,
+    "linear_gelu, tanh": lambda *inputs: fused.linear_gelu(*inputs, approximate="tanh"),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*LINEARS, "linear_add"])
+def test_linear(backend: str, name: str, kind: str, dtype: str) -> None:
+    """Products of all sizes: NumPy's, those by tiles, and shared by threads."""
+    rtol, atol = TOLERANCE[dtype]
+    for (*rows, width), out in zip(
+        (*SHAPES, (9, 70, 70), (2000, 130)), (1, 4, 33, 64, 5, 2, 70, 61)
+    ):
+        x, w = values(kind, (*rows, width), dtype), values("normal", (out, width), dtype, 1)
+        b, r = values(kind, (out,), dtype, 2), values(kind, (*rows, out), dtype, 3)
+        atol_here = atol * width * max(np.abs(x).max(), np.abs(r).max(), 1)
+        for bias in (b, None):
+            if name != "linear_add":
+                agree(LINEARS[name], [x, w, bias], 10 * rtol, atol_here)
+                continue
+            for residual in (r, r[..., :1], r[0], np.asfortranarray(r)):
+                agree(fused.linear_add, [x, w, bias, residual], 10 * rtol, atol_here)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_relu_of_what_is_not_finite(backend: str, dtype: str) -> None:
+    """nan stays, and so does its gradient; at 0 there is none."""
+    x = np.array([[np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0]], dtype).T
+    agree(fused.linear_relu, [x, np.ones((1, 1), dtype), None], *TOLERANCE[dtype])
+    y = fused.linear_relu(*map(tensorgrad.from_numpy, (x, np.ones((1, 1), dtype))), None)
+    np.testing.assert_array_equal(y.numpy().ravel(), [np.nan, np.inf, 0, 0, 0, 1, 0])
+
+
+def test_a_residual_does_not_make_the_result_larger(backend: str) -> None:
+    x, w = tensorgrad.ones(3), tensorgrad.ones(2, 3)
+    with pytest.raises(RuntimeError, match=r"the residual \(4, 2\) cannot be .* result's \(2,\)"):
+        fused.linear_add(x, w, None, tensorgrad.ones(4, 2))
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("kind", ["normal", "zeros", "equal"])
 def test_layer_norm(backend: str, kind: str, dtype: str) -> None:

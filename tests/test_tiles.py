@@ -22,10 +22,12 @@ pytestmark = pytest.mark.skipif(not product_loops.AVAILABLE, reason="the process
 SIZES = st.integers(1, 70) | st.sampled_from([95, 96, 97, 383, 384, 385, 400])
 
 
-def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+def product(
+    a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, residual: np.ndarray | None = None
+) -> np.ndarray:
     """By tiles, into an array whose surroundings must stay as they are."""
     around = np.full((len(a) + 2, b.shape[1] + 2), 77, a.dtype)
-    product_loops.product(a, b, bias, around[1:-1, 1:-1])
+    product_loops.product(a, b, bias, residual, around[1:-1, 1:-1])
     assert (around[[0, -1]] == 77).all()
     assert (around[:, [0, -1]] == 77).all()
     return around[1:-1, 1:-1].copy()
@@ -50,9 +52,12 @@ def test_whole_numbers(m: int, k: int, n: int, one: str, two: str, dtype: str, s
     a, b = rng.integers(-99, 100, (m, k)), rng.integers(-99, 100, (k, n))
     got = product(laid_out(a.astype(dtype), one), laid_out(b.astype(dtype), two))
     np.testing.assert_array_equal(got, a @ b)
-    bias = rng.integers(-99, 100, n)
-    got = product(laid_out(a.astype(dtype), one), b.astype(dtype), bias.astype(dtype))
-    np.testing.assert_array_equal(got, a @ b + bias)
+    a, b, right = a.astype(dtype), b.astype(dtype), a @ b
+    bias, residual = rng.integers(-99, 100, n).astype(dtype), rng.integers(-99, 100, (m, n))
+    given = laid_out(residual.astype(dtype), two)
+    np.testing.assert_array_equal(product(laid_out(a, one), b, bias), right + bias)
+    np.testing.assert_array_equal(product(a, b, None, given), right + residual)
+    np.testing.assert_array_equal(product(a, b, bias, given), right + bias + residual)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("f", 1.2e-7), ("d", 2.3e-16)])
@@ -151,6 +156,8 @@ def test_a_bias_that_tiles_do_not_know(bias: np.ndarray) -> None:
     """Of another dtype or shape: NumPy adds it, or says why not."""
     x = np.ones((64, 64), "f")
     np.testing.assert_array_equal(products.matmul(x, x, bias), (x @ x + bias).astype("f"))
+    residual = x.astype(bias.dtype)
+    np.testing.assert_array_equal(products.matmul(x, x, None, residual), x @ x + 1)
     with pytest.raises(ValueError, match="broadcast"):
         products.matmul(x, x, np.ones(63, "f"))
 

@@ -93,6 +93,8 @@ def test_models_that_fill_the_memory_have_no_copies(monkeypatch: pytest.MonkeyPa
     assert trial.fits(LONG, vocab, 2)
     assert not trial.fits(LONG, vocab, 4)
     assert chosen(LONG, {1: 0.1, 2: 0.06})[:2] == (2, [1, 2])
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 3 * size, "SC_PAGE_SIZE": 1}.get)
+    assert chosen(LONG, {1: 0.1, 2: 0.06}) == (1, [], [])  # there is nothing to compare
 
 
 def test_without_mpi_a_line_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,36 +26,43 @@ WHOLE = 48  # rows, or columns, of which a piece has a multiple, so that its til
 routine: Callable[[str], Any] = lambda name: None  # replaced by the kernels' when they are loaded
 
 
-def matmul(a: Any, b: Any, bias: Any = None) -> Any:
-    """``a @ b``: of two matrices, or of stacks of them. Of matrices ``a @ b + bias``, too."""
+def matmul(a: Any, b: Any, bias: Any = None, residual: Any = None) -> Any:
+    """``a @ b``: of two matrices, or of stacks of them. Of matrices ``a @ b + bias + residual``,
+    too, with a vector and a matrix that is like the result."""
     work = a.size * b.shape[-1] if a.ndim == b.ndim >= 2 else 0
     if not _openblas() or work <= SHORT or not _of_floats(a, b):  # it is told by any product
-        return _numpys(a, b, bias)
-    product = _product(a, b, bias)
+        return _numpys(a, b, bias, residual)
+    product = _product(a, b, bias, residual)
     shared = work > SMALL and threads.COUNT > 1 and (a.ndim == 2 or len(a) > 1)
     if product is _numpys and not shared:
-        return _numpys(a, b, bias)
+        return _numpys(a, b, bias, residual)
     out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+
     if not shared:
-        product(a, b, bias, out)
+        product(a, b, bias, residual, out)
     elif a.ndim > 2:
-        _share(work, len(a), 1, lambda i: product(a[i], b[i], bias, out[i]))
+        _share(work, len(a), 1, lambda i: product(a[i], b[i], bias, residual, out[i]))
     elif len(a) >= b.shape[1]:
-        _share(work, len(a), WHOLE, lambda i: product(a[i], b, bias, out[i]))
+        _share(work, len(a), WHOLE, lambda i: product(a[i], b, bias, _part(residual, i), out[i]))
     else:
-        _share(work, b.shape[1], WHOLE, lambda i: product(a, b[:, i], _part(bias, i), out[:, i]))
+        _share(
+            work, b.shape[1], WHOLE,
+            lambda i: product(a, b[:, i], _part(bias, i), _part(residual, (..., i)), out[:, i]),
+        )  # fmt: skip
     return out
 
 
-def _numpys(a: Any, b: Any, bias: Any, out: Any = None) -> Any:
+def _numpys(a: Any, b: Any, bias: Any, residual: Any, out: Any = None) -> Any:
     out = np.matmul(a, b, out=out)
     if bias is not None:
         out += bias
+    if residual is not None:
+        out += residual
     return out
 
 
-def _part(bias: Any, i: slice) -> Any:
-    return None if bias is None else bias[i]
+def _part(array: Any, i: Any) -> Any:
+    return None if array is None else array[i]
 
 
 def _share(work: int, length: int, whole: int, task: Callable[[slice], Any]) -> None:
@@ -68,9 +75,11 @@ def _of_floats(a: Any, b: Any) -> bool:
     return fitting and a.dtype == b.dtype and a.dtype.kind == "f"
 
 
-def _product(a: Any, b: Any, bias: Any) -> Callable:
+def _product(a: Any, b: Any, bias: Any, residual: Any) -> Callable:
     """Our tiles' product if it knows these matrices and is not slower; otherwise NumPy's."""
     if bias is not None and (bias.shape != b.shape[1:] or bias.dtype != a.dtype):
+        return _numpys
+    if residual is not None and (residual.dtype != a.dtype or not residual.flags.aligned):
         return _numpys
     if a.ndim > 2 or min(*a.shape, b.shape[1]) < THIN or a.dtype.char not in "fd":
         return _numpys

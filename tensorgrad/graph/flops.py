@@ -44,6 +44,9 @@ def _attention(inputs: Sequence[Shape], out: Shape, params: Any) -> int:
 _COUNTS: dict[str, Callable[[Sequence[Shape], Shape, Any], int]] = {
     "matmul": _matmul,
     "linear": _matmul,
+    "linear_add": _matmul,
+    "linear_relu": _matmul,
+    "linear_gelu": _matmul,
     "contract": _contract,
     "scaled_dot_product_attention": _attention,
 }

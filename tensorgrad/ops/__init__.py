@@ -94,6 +94,9 @@ from .fused import (
     gelu,
     layer_norm,
     linear,
+    linear_add,
+    linear_gelu,
+    linear_relu,
     rms_norm,
     scaled_dot_product_attention,
 )

@@ -23,6 +23,37 @@ def linear(xp, x, weight, bias):
     return y if bias is None else y + bias
 
 
+def _linears_onto(source):
+    for (x, weight, bias), _ in _linears(source):
+        yield (x, weight, bias, source.normal(*x.shape[:-1], weight.shape[0])), {}
+    yield (source.normal(4, 3), source.normal(2, 3), None, source.normal(2, 4).T), {}
+    yield (source.normal(4, 3), source.normal(2, 3), source.normal(2), source.normal(4, 1)), {}
+
+
+@fused(samples=_linears_onto)
+def linear_add(xp, x, weight, bias, residual):
+    """:func:`linear` plus a residual that is broadcast to it: y = x Wᵀ + b + r."""
+    y = xp.linear(x, weight, bias)
+    return y + xp.broadcast_to(residual, y.shape)
+
+
+@fused(samples=_linears)
+def linear_relu(xp, x, weight, bias):
+    """max(x Wᵀ + b, 0)."""
+    return xp.relu(xp.linear(x, weight, bias))
+
+
+def _linears_before_gelu(source):
+    for i, (arguments, _) in enumerate(_linears(source)):
+        yield arguments, {"approximate": ("none", "tanh")[i % 2]}
+
+
+@fused(samples=_linears_before_gelu)
+def linear_gelu(xp, x, weight, bias, /, approximate="none"):
+    """:func:`gelu` of x Wᵀ + b."""
+    return xp.gelu(xp.linear(x, weight, bias), approximate=approximate)
+
+
 def _norms(source):
     yield (source.normal(2, 3, 4), source.normal(4), source.normal(4)), {"eps": 1e-5}
     yield (source.normal(3, 4), source.normal(4), None), {"eps": 1e-2}

@@ -17,15 +17,18 @@ from .. import products
 from . import plain
 from .attention import attention_kernel
 from .kernel import Kernel
+from .linear import linear_kernels
 
 __all__ = ["Kernel", "current", "find", "routine", "use"]
 
 BACKENDS = ("numpy", "numba")
 PLAIN: dict[str, Any] = {**plain.KERNELS, "scaled_dot_product_attention": attention_kernel(plain)}
+PLAIN.update(linear_kernels(lambda name: routine(name)))  # with the activations of either
 # Named here, so that asking for another one does not import Numba.
 COMPILED = frozenset(
     (
         "gelu",
+        "relu_",
         "layer_norm",
         "rms_norm",
         "cross_entropy",

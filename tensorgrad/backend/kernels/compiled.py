@@ -91,6 +91,34 @@ def _gelu_vjp(g, inputs, saved, needs, *, approximate):
     return (gx,)
 
 
+# --- relu_: y = max(x, 0), written into x, for ``linear`` -----------------------------------------
+
+
+@loop
+def _relu_loop(x):
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        x[i] = zero if x[i] <= zero else x[i]  # nan stays
+
+
+@loop
+def _relu_vjp_loop(g, y, gx):
+    zero = g.dtype.type(0)
+    for i in range(g.size):
+        gx[i] = zero if y[i] <= zero else g[i]
+
+
+def _relu_(x):
+    spread(_relu_loop, (x.reshape(-1),))
+    return x, ()
+
+
+def _relu_vjp(g, inputs, saved, needs):
+    gx = np.empty(g.shape, g.dtype)
+    spread(_relu_vjp_loop, (_flat(g), _flat(inputs[0]), gx.reshape(-1)))
+    return (gx,)
+
+
 # --- layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias ---------------------------------
 
 
@@ -498,6 +526,7 @@ KERNELS = {
     "product": product_loops.product if product_loops.AVAILABLE else None,
     **steps.KERNELS,
     "gelu": Kernel(_gelu, _gelu_vjp),
+    "relu_": Kernel(_relu_, _relu_vjp),
     "layer_norm": Kernel(_layer_norm, _layer_norm_vjp),
     "rms_norm": Kernel(_rms_norm, _rms_norm_vjp),
     "cross_entropy": Kernel(_cross_entropy, _cross_entropy_vjp),

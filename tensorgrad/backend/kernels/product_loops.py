@@ -1,11 +1,12 @@
 """The product of two matrices, block by block and tile by tile.
 
-    out = a bᵀ (+ bias in each row)
+    out = a bᵀ (+ bias in each row) (+ residual)
 
-``a`` is [m, k], ``b`` is [n, k] and ``out`` is [m, n]. Of ``out`` the rows lie side by side in
-memory; of ``a`` and ``b`` rows or columns do. Blocks of both are copied into panels first, in the
-order in which tiles read them, so that it makes no difference which. The panel of ``a`` that is in
-use stays in the first cache of the processor and the block of ``b`` in the second.
+``a`` is [m, k], ``b`` is [n, k], ``out`` and ``residual`` are [m, n]. Of these two the numbers of a
+row lie side by side in memory; of ``a`` and ``b`` those of a row or of a column do. Blocks of both
+are copied into panels first, in the order in which tiles read them, so that it makes no difference
+which. The panel of ``a`` that is in use stays in the first cache of the processor and the block of
+``b`` in the second.
 
 Each number of ``out`` is summed up in an order that depends on k alone, so it is the same to the
 bit whatever rows and columns are computed with it, and by however many threads.
@@ -21,7 +22,8 @@ from .loops import loop
 from .machine_code import AVX512, ROWS, VECTORS
 from .parts import borrowed, part
 
-room, give_back, everything_from = borrowed("lanes", "room", "give_back", "everything_from")
+room, give_back = borrowed("lanes", "room", "give_back")
+array_at, everything_from = borrowed("lanes", "array_at", "everything_from")
 tile_1, tile_2, tile_3, lanes_of = borrowed("tiles", "tile_1", "tile_2", "tile_3", "lanes_of")
 copy_rows, copy_columns, transpose = borrowed("tiles", "copy_rows", "copy_columns", "transpose")
 
@@ -71,79 +73,101 @@ def _pack(matrix, i0, i1, k0, k1, width, panels):
 
 
 @part
-def _tile(vectors, depth, left, l, right, r, out, o, stride, add):
+def _tile(vectors, depth, left, l, right, r, out, o, stride, before, further):
     if vectors == 3:
-        tile_3(depth, left, l, right, r, out, o, stride, add)
+        tile_3(depth, left, l, right, r, out, o, stride, before, further)
     elif vectors == 2:
-        tile_2(depth, left, l, right, r, out, o, stride, add)
+        tile_2(depth, left, l, right, r, out, o, stride, before, further)
     else:
-        tile_1(depth, left, l, right, r, out, o, stride, add)
+        tile_1(depth, left, l, right, r, out, o, stride, before, further)
 
 
 @part
-def _begin(numbers, start, stride, rows, columns, bias, first):
-    """Rows of ``out`` are the bias, to be added to while they are in the first cache."""
+def _begin(numbers, start, stride, residuals, at, further, bias, first, rows, columns):
+    """Rows of ``out`` are bias and residual, to be added to while they are in the first cache."""
     for row in range(rows):
-        at = np.uint64(start + row * stride)
+        o, r = np.uint64(start + row * stride), np.uint64(at + row * further)
         for j in range(np.uint64(columns)):
-            numbers[at + j] = bias[np.uint64(first) + j]
+            numbers[o + j] = bias[np.uint64(first) + j] + residuals[r + j]
 
 
 @loop(any_layout=True)
-def _product(a, b, bias, out):
-    m, n, k = out.shape[0], out.shape[1], a.shape[1]
+def _product(a, b, bias, residual, out):
+    m, n, k, size = out.shape[0], out.shape[1], a.shape[1], out.itemsize
     lanes = lanes_of(out)
     columns = VECTORS * lanes
-    numbers, stride = everything_from(out), out.strides[0] // out.itemsize
+    numbers, stride = everything_from(out), out.strides[0] // size
+    residuals, beyond = everything_from(residual), residual.strides[0] // size
     depth = -(-k // -(-k // DEPTH))  # all blocks about the same
     broad = RIGHT * (DEPTH // depth)  # a is copied once for each block of b
     left = room(depth * min(LEFT, -(-m // ROWS) * ROWS), out)
     right = room(depth * min(broad, -(-n // columns) * columns), out)
     edge = room(ROWS * columns, out)
+    both = bias.size > 0 and residual.size > 0
     for j0 in range(0, n, broad):
         j1 = min(n, j0 + broad)
         for k0 in range(0, k, depth):
             k1 = min(k, k0 + depth)
-            steps, adding = k1 - k0, k0 > 0 or bias.size > 0
+            steps = k1 - k0
+            # What a tile adds its sums to: those of the blocks before, or what they begin with.
+            before, further = np.int64(out.ctypes.data), stride
+            if k0 == 0 and not both:
+                before, further = np.int64(0), 0
+                if bias.size > 0:
+                    before = np.int64(bias.ctypes.data)
+                elif residual.size > 0:
+                    before, further = np.int64(residual.ctypes.data), beyond
             _pack(b, j0, j1, k0, k1, columns, right)
             for i0 in range(0, m, LEFT):
                 i1 = min(m, i0 + LEFT)
                 _pack(a, i0, i1, k0, k1, ROWS, left)
                 for i in range(i0, i1, ROWS):
-                    if k0 == 0 and bias.size > 0:
-                        high = min(ROWS, i1 - i)
-                        _begin(numbers, i * stride + j0, stride, high, j1 - j0, bias, j0)
+                    high = min(ROWS, i1 - i)
+                    if k0 == 0 and both:
+                        _begin(
+                            numbers, i * stride + j0, stride, residuals, i * beyond + j0, beyond,
+                            bias, j0, high, j1 - j0,
+                        )  # fmt: skip
                     for j in range(j0, j1, columns):
-                        wide, high = min(columns, j1 - j), min(ROWS, i1 - i)
+                        wide = min(columns, j1 - j)
                         vectors = -(-wide // lanes)
                         l, r, o = (i - i0) * steps, (j - j0) * steps, i * stride + j
+                        at = before + (i * further + j) * size if before else np.int64(0)
                         if high == ROWS and wide == vectors * lanes:
-                            _tile(vectors, steps, left, l, right, r, numbers, o, stride, adding)
+                            _tile(
+                                vectors, steps, left, l, right, r, numbers, o, stride, at, further
+                            )
                             continue
-                        _tile(vectors, steps, left, l, right, r, edge, 0, columns, False)
+                        _tile(vectors, steps, left, l, right, r, edge, 0, columns, 0, 0)
                         for row in range(high):
                             for column in range(wide):
                                 number = edge[row * columns + column]
-                                if adding:
-                                    number += numbers[o + row * stride + column]
+                                if before:
+                                    start = at + (row * further + column) * size
+                                    number += array_at(start, 1, out)[0]
                                 numbers[o + row * stride + column] = number
     give_back(left)
     give_back(right)
     give_back(edge)
 
 
-def product(a, b, bias, out):
-    """Write ``a @ b + bias`` into ``out``: arrays of one dtype, float32 or float64.
+def product(a, b, bias, residual, out):
+    """Write ``a @ b + bias + residual`` into ``out``: arrays of one dtype, float32 or float64.
 
-    The bias is a vector, or None.
+    The bias is a vector, the residual a matrix like ``out``; or they are None.
     """
-    bias = _no_bias(a.dtype) if bias is None else np.ascontiguousarray(bias)
-    _product(_beside(a), _beside(b).T, bias, out)
+    none = _nothing(a.dtype)
+    bias = none[0] if bias is None else np.ascontiguousarray(bias)
+    if residual is None:
+        residual = none
+    elif residual.strides[1] != residual.itemsize:
+        residual = np.ascontiguousarray(residual)
+    _product(_beside(a), _beside(b).T, bias, residual, out)
 
 
 @cache
-def _no_bias(dtype):
-    return np.empty(0, dtype)
+def _nothing(dtype):
+    return np.empty((1, 0), dtype)
 
 
 def _beside(matrix):

@@ -115,32 +115,39 @@ def _sums(lane, depth, numbers, step, row, width, before):
 
 def _tile(vectors):
     @intrinsic
-    def tile(typing_context, depth, left, l, right, r, out, o, stride, add):
-        """out[o + i stride + j] (+)= Σ_k left[l + k ROWS + i] right[r + k COLUMNS + j]"""
-        signature = types.void(depth, left, l, right, r, out, o, stride, add)
+    def tile(typing_context, depth, left, l, right, r, out, o, stride, before, step):
+        """out[o + i stride + j] = Σ_k left[l + k ROWS + i] right[r + k COLUMNS + j]
+
+        plus the number i step + j after the address ``before``, if that is not 0: what stands in
+        ``out``, say, or, with a ``step`` of 0, the same for all rows.
+        """
+        signature = types.void(depth, left, l, right, r, out, o, stride, before, step)
 
         def generate(context, builder, signature, arguments):
-            depth, left, l, right, r, out, o, stride, add = arguments
+            depth, left, l, right, r, out, o, stride, before, step = arguments
             lane = _Vectors(context, builder, signature.args[1])
             a = _address(context, builder, signature.args[1], left, l)
             b = _address(context, builder, signature.args[3], right, r)
             c = _address(context, builder, signature.args[5], out, o)
             places = [(i, j) for i in range(ROWS) for j in range(vectors)]
 
-            # Meanwhile the cache fetches what the sum is added to, or what it replaces.
-            rows = [builder.gep(c, [builder.mul(_INT(i), stride)]) for i in range(ROWS)]
-            targets = {(i, j): builder.gep(rows[i], [_INT(j * lane.lanes)]) for i, j in places}
-            for target in targets.values():
+            def addresses(start, stride):
+                rows = [builder.gep(start, [builder.mul(_INT(i), stride)]) for i in range(ROWS)]
+                return {(i, j): builder.gep(rows[i], [_INT(j * lane.lanes)]) for i, j in places}
+
+            targets = addresses(c, stride)
+            for target in targets.values():  # what the sum replaces, which is needed at its end
                 lane.prefetch(target)
 
             numbers = [(a, i) for i in range(ROWS)]
             nothing = dict.fromkeys(places, lane.zero)
             new = _sums(lane, depth, numbers, _INT(ROWS), b, VECTORS * lane.lanes, nothing)
+            add = builder.icmp_unsigned("!=", before, before.type(0))
             with builder.if_else(add) as (adding, writing):
                 with adding:
-                    for place in places:
-                        total = builder.fadd(lane.load(targets[place]), new[place])
-                        lane.store(total, targets[place])
+                    start = builder.inttoptr(before, c.type)
+                    for place, address in addresses(start, step).items():
+                        lane.store(builder.fadd(lane.load(address), new[place]), targets[place])
                 with writing:
                     for place in places:
                         lane.store(new[place], targets[place])

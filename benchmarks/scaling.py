@@ -257,7 +257,8 @@ def reproduced(found: dict[str, Any]) -> list[Point]:
             workers = int(side.split()[1])
             slower = crowded(found, workers) * factor if workers > 1 else 1.0
             rows = config["batch"] / workers
-            model = step(work, rows, workers, carrier, hidden=False, slower=slower)
+            hidden = found.get("network", False)
+            model = step(work, rows, workers, carrier, hidden, slower)
             points.append(Point(name, workers, seconds, model))
     return points
 

@@ -36,6 +36,7 @@ from .worker import CONFIGS
 
 NAP = 0.02  # seconds between two looks for an order: who waits takes no time from who works
 FOREVER = 10**9  # steps
+OTHERS = 1 << 23  # bytes of other numbers that a step reads and writes, more than a cache of a core
 FIRST_CHARACTER = 0x10000  # from here on, any of them is one
 
 
@@ -164,12 +165,15 @@ def reduce(trainer: Trainer, size: int, count: int) -> list[float]:
     """The seconds to average a gradient of so many bytes, from a barrier on; of each the mean.
 
     As the model's are: through memory that the processes share, if it is not too large, or by MPI.
+    Each has emptied its caches before, as the rest of a step does.
     """
+    others = tensorgrad.zeros(OTHERS // 4)
     parameter, found = tensorgrad.zeros(size // 4, requires_grad=True), []
     parameter.grad = tensorgrad.zeros(size // 4)
     reducer = distributed.Reducer([("parameter", parameter)], None, False)
     (bucket,) = reducer.buckets
     for i in range(1 + count):
+        others += 1
         trainer.workers.wait()
         started = time.perf_counter()
         bucket.send()

@@ -11,6 +11,8 @@ nothing overlaps; and to average gradients of several sizes is timed.
 At the end the model is compared with what was measured. GPT-2 with 124M parameters takes one row of
 1,024 tokens and two, alone, for the prediction; it needs 6 GB and some minutes. ``--save FILE``
 keeps the numbers, of which ``docs/make_workers.py`` makes the section of docs/performance.md.
+
+``--mpiexec 'mpiexec -hosts a,b'`` measures workers on several machines that see the same folders.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -81,9 +84,16 @@ class Side:
 
 @contextmanager
 def sides(
-    wanted: dict[str, tuple[int, int, int | None]], config: str, context: int, *more: str
+    start: str,
+    wanted: dict[str, tuple[int, int, int | None]],
+    config: str,
+    context: int,
+    *more: str,
 ) -> Iterator[dict[str, Side]]:
-    """What takes turns: a name → (workers, rows, threads); "torch" is PyTorch."""
+    """What takes turns: a name → (workers, rows, threads); "torch" is PyTorch.
+
+    ``start`` is the command that starts workers, but for how many.
+    """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         vocabulary = CONFIGS[config][1].vocab_size
         text = Path(folder, "text.txt")
@@ -94,13 +104,13 @@ def sides(
             program = ["-m", "benchmarks.team", config, str(context), str(rows), str(text), out]
             if name == "torch":
                 program = ["-m", "benchmarks.worker", "torch", config]
-            before = [mpiexec(), "-n", str(workers)] if workers > 1 else []
+            before = [*shlex.split(start), "-n", str(workers)] if workers > 1 else []
             started[name] = Side([*before, sys.executable, *program, *more], threads)
             closing.callback(started[name].close)
         yield started
 
 
-def measure(config: str, turns: int, steps: int) -> dict[str, Any]:
+def measure(start: str, config: str, turns: int, steps: int) -> dict[str, Any]:
     """All sides in turns; prints and returns what was found."""
     batch, model = CONFIGS[config]
     wanted: dict[str, tuple[int, int, int | None]] = {}
@@ -113,7 +123,7 @@ def measure(config: str, turns: int, steps: int) -> dict[str, Any]:
     rounds, alone = [], []
     parts: dict[int, list[list[float]]] = {n: [] for n in several}
     slower: dict[int, list[float]] = {n: [] for n in several}
-    with sides(wanted, config, model.context) as running:
+    with sides(start, wanted, config, model.context) as running:
         for _ in range(turns):
             rounds.append({name: side.seconds(steps) for name, side in running.items()})
             alone += running["workers 1"].ask("steps", steps)
@@ -157,10 +167,10 @@ def spread(taken: list[float]) -> float:
     return (high - low) / 1.349 / middle
 
 
-def measure_all_reduce(repeat: int) -> dict[str, Any]:
+def measure_all_reduce(start: str, repeat: int) -> dict[str, Any]:
     """Averaging by 2 and 4 processes, and copying and adding in one; in seconds."""
     wanted = {f"workers {n}": (n, 4, 1) for n in WORKERS}
-    with sides(wanted, "char", CONFIGS["char"][1].context) as running:
+    with sides(start, wanted, "char", CONFIGS["char"][1].context) as running:
         copied, added = map(median, zip(*running["workers 1"].ask("copying", 1 << 24, repeat)))
         reduced = {
             str(n): [
@@ -189,7 +199,7 @@ def measure_large(turns: int) -> dict[str, Any]:
     """GPT-2 alone, with one row and with two."""
     name, context, rows = LARGE
     wanted = {str(n): (1, n, 1) for n in rows}
-    with sides(wanted, name, context, "1") as running:
+    with sides("", wanted, name, context, "1") as running:
         rounds = [{n: side.seconds(1) for n, side in running.items()} for _ in range(turns)]
         profile = running[str(rows[0])].ask("profile", 1)
     alone = {n: median(r[n] for r in rounds) for n in wanted}
@@ -219,6 +229,9 @@ def main() -> None:
     parser.add_argument("configs", nargs="*", help=", ".join(MEASURED))
     parser.add_argument("--turns", type=int, default=15, help="of each; at most 6 of baby [15]")
     parser.add_argument("--steps", type=int, help="steps in a turn [8; of baby 1]")
+    parser.add_argument(
+        "--mpiexec", metavar="COMMAND", help="what starts workers [on this machine]"
+    )
     parser.add_argument("--no-gpt2", action="store_true", help="no prediction for GPT-2")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the numbers as JSON")
     arguments = parser.parse_args()
@@ -228,21 +241,22 @@ def main() -> None:
     if importlib.util.find_spec("torch") is None:
         print("without PyTorch, which is not installed: pip install torch==2.13.0")
     try:
-        mpiexec()
+        start = arguments.mpiexec or shlex.quote(mpiexec())
     except RuntimeError as error:
         sys.exit(f"error: {error}")
     print(interpreter.said(), flush=True)
     found: dict[str, Any] = {"cores": cores(), "machine": platform.machine(), "configs": {}}
+    found["network"] = arguments.mpiexec is not None
 
     def save() -> None:
         if arguments.save:
             arguments.save.write_text(json.dumps(found, indent=1) + "\n")
 
-    found |= measure_all_reduce(5 * arguments.turns)
+    found |= measure_all_reduce(start, 5 * arguments.turns)
     for config in arguments.configs or MEASURED:
         steps = arguments.steps or (1 if config in SLOW else 8)
         turns = min(arguments.turns, 6) if config in SLOW else arguments.turns
-        found["configs"][config] = measure(config, turns, steps)
+        found["configs"][config] = measure(start, config, turns, steps)
         save()
     if not arguments.no_gpt2:
         found["large"] = measure_large(min(arguments.turns, 3))

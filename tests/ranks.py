@@ -23,6 +23,7 @@ from gpt.divergence import Diverged
 from gpt.train import Trainer
 from tensorgrad import distributed as dist
 from tensorgrad.distributed import ReduceOp, mpi
+from tensorgrad.distributed.joining import joined
 from tensorgrad.distributed.optim import ZeroRedundancyOptimizer
 from tests import tiny_run
 
@@ -553,6 +554,18 @@ def late() -> None:
     dist.barrier()
     if dist.get_rank() == 0:
         time.sleep(1)
+
+
+def farewells() -> None:
+    """All hear of it: over a network MPI complains about messages that nobody has received."""
+    world = joined()
+    started = time.process_time()
+    if dist.get_rank() == 0:
+        time.sleep(0.5)
+    world._say_goodbye()
+    assert not any(world._who_left() is not None for _ in range(1000))
+    assert time.process_time() - started < 0.25  # the core is left to those who work
+    dist.barrier()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import tensorgrad as tg
 from tensorgrad import distributed as dist
 
 PROGRAMS = ["collectives", "training", "accumulation", "unused", "sharded"]
-FOR_TWO = ["small_shapes", "asynchronous", "refusals", "buffers", "replicas", "interrupted", "late"]
+FOR_TWO = ["small_shapes", "asynchronous", "refusals", "buffers", "replicas", "interrupted", "late",
+           "farewells"]  # fmt: skip
 
 
 # Together, for what takes the time is the start.

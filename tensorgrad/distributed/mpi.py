@@ -161,10 +161,19 @@ class World(Group):
         return None
 
     def _say_goodbye(self) -> None:
-        """Rank 0 hears of each that ends, and all hear of rank 0: none waits for ever."""
+        """Rank 0 hears of each that ends, and all hear of rank 0: none waits for ever.
+
+        MPI's own end waits for the others, too, but spins on a core that they may need, and over a
+        network complains about messages that nobody has received.
+        """
         nothing = xp.empty(0, xp.uint8)
-        for other in range(1, self.size) if self.rank == 0 else [0]:
+        others = range(1, self.size) if self.rank == 0 else [0]
+        for other in others:
             self.farewells.Isend(nothing, dest=other, tag=LEFT)
+        for other in others:
+            heard = self.farewells.Irecv(nothing, source=other, tag=LEFT)
+            while not heard.Test():
+                time.sleep(PAUSE)
 
     def _end_all(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None

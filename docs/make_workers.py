@@ -123,11 +123,13 @@ def _bytes(size: int) -> str:
 
 def _model(found: dict[str, Any]) -> Iterator[str]:
     points = scaling.reproduced(found)
-    worst = max(abs(point.error) for point in points)
+    worst = max(abs(p.error) for p in points if p.workers <= found["cores"])
+    crowded = max((abs(p.error) for p in points if p.workers > found["cores"]), default=0.0)
     yield (
         f"The model of `benchmarks/scaling.py`, in which a busy core takes "
         f"{scaling.busy(found):.2f} times as long as one whose neighbours rest, is off by "
-        f"{worst:.0%} at most:"
+        f"{worst:.0%} at most where each worker has a core, and by {crowded:.0%} where several "
+        "share one:"
     )
     yield ""
     rows = [

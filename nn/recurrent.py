@@ -66,6 +66,7 @@ class _Recurrent(Module):
     )
     gates: int
     states = 1  # what a step hands on: h, or h and c
+    _adds_biases = True  # whether a step only needs the sum of both
 
     def __init__(
         self,
@@ -213,13 +214,15 @@ class _Recurrent(Module):
 
         With ``sizes`` x is packed, [steps, I], and so are the results.
         """
-        weights = [
+        w_input, b_input, w_hidden, b_hidden, projection = (
             self._parameters.get(kind + suffix)
-            for kind in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
-        ]
-        step, projection = self._step(), self._parameters.get(f"weight_hr{suffix}")
-        hidden = weights[2:] if projection is None else [*weights[2:], projection]
-        mapped = F.linear(x, weights[0], weights[1])  # type: ignore[arg-type]
+            for kind in ("weight_ih", "bias_ih", "weight_hh", "bias_hh", "weight_hr")
+        )
+        if self._adds_biases and b_input is not None and b_hidden is not None:
+            b_input, b_hidden = b_input + b_hidden, None  # for all steps at once
+        step = self._step()
+        hidden = (w_hidden, b_hidden) if projection is None else (w_hidden, b_hidden, projection)
+        mapped = F.linear(x, w_input, b_input)  # type: ignore[arg-type]
         given = mapped.unbind(0) if sizes is None else mapped.split(sizes)
         results: list[Tensor] = []
         ended: list[tuple] = []  # states of sequences that are shorter than others
@@ -339,6 +342,7 @@ class GRU(_Recurrent):
     """
 
     gates = 3
+    _adds_biases = False
 
     def _step(self) -> Callable:
         return _gru

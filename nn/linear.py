@@ -64,8 +64,8 @@ class Linear(Module):
 def activated(layer: Module, activation: Callable, x: Tensor) -> Tensor:
     """``activation(layer(x))``, as one operation where there is one and no hook sees the calls."""
     if type(layer) is Linear and _is_plain(layer) and _is_plain(activation):
-        weight, bias = layer._parameters["weight"], layer._parameters["bias"]
         try:
+            weight, bias = layer.weight, layer.bias
             if activation is F.relu or type(activation) is ReLU:
                 return fused.linear_relu(x, weight, bias)
             if activation is F.gelu:

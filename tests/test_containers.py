@@ -231,6 +231,13 @@ def test_hooks_see_each_of_them(which: int) -> None:
     np.testing.assert_array_equal(model(x).detach().numpy(), plain(x).detach().numpy())
 
 
+def test_weights_that_stand_in_for_parameters() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU())
+    del model[0].weight
+    model[0].weight = 2 * tensorgrad.ones(4, 3)
+    assert model(tensorgrad.ones(3)).tolist() == [6.0] * 4
+
+
 def test_what_is_wrong_is_said_by_the_layer() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with pytest.raises(RuntimeError, match=r"Linear\(in_features=3, out_features=4"):

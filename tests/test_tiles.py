@@ -99,7 +99,11 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def results() -> list[np.ndarray]:
         both = [products.matmul(a, b), products.matmul(b.T, a.T)]
-        return [*both, products.matmul(a, b, right), products.matmul(b.T, a.T, wide[::2].repeat(2))]
+        both += [products.matmul(a, b, right), products.matmul(b.T, a.T, wide[::2].repeat(2))]
+        more = np.arange(both[0].size, dtype="f").reshape(both[0].shape)
+        both += [products.matmul(a, b, right, more), products.matmul(b.T, a.T, None, more.T)]
+        np.testing.assert_allclose(both[-1], both[1] + more.T, rtol=1e-5, atol=1e-3)
+        return both
 
     alone = results()
     monkeypatch.setattr(products, "SMALL", 0)

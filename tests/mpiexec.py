@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,12 @@ def mpiexec() -> str:
     return found
 
 
-def run(workers: int, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    workers: int, *command: str, start: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Start ``python *command`` in several processes, and wait for their end."""
     return subprocess.run(
-        [mpiexec(), "-n", str(workers), sys.executable, *command],
+        [*(start or [mpiexec()]), "-n", str(workers), sys.executable, *command],
         **{
             "env": {**os.environ, **PLAIN}, "cwd": ROOT, "capture_output": True, "text": True,
             "timeout": LIMIT, **options,

@@ -549,6 +549,12 @@ def ends(how: str, who: str) -> None:
     dist.barrier()
 
 
+def on_two_hosts() -> None:
+    """They share no memory."""
+    assert not joined().on_one_machine
+    assert joined().window(1 << 10) is None
+
+
 def late() -> None:
     """To end early is no fault where nobody waits for it, nor is it to write a file meanwhile."""
     dist.barrier()

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpiexec import LIMIT, ROOT, mpiexec, process_of, run
+from hosts import OVER_TCP, two_hosts
+from mpiexec import LIMIT, PLAIN, ROOT, mpiexec, process_of, run
 from ranks import SHARED_RUN
 from tiny_run import TEXT, flags, metrics, state, trainer
 
@@ -25,6 +26,7 @@ from gpt.callbacks import Callbacks
 from gpt.folder import BEST, CHECKPOINT, PREVIOUS
 
 LINUX = sys.platform == "linux"
+ON_HOSTS = {**os.environ, **PLAIN, **OVER_TCP}
 
 
 def workers_train(
@@ -93,6 +95,37 @@ def test_a_divided_optimizer_trains_as_one(one: Path, tmp_path: Path) -> None:
     workers_train(2, out, 5, resume=True, sharded=True)
     trainer(out, True, **SHARED_RUN, shard_optimizer=True).fit()
     assert_same_but_for_rounding(out, one)
+
+
+def test_two_hosts_train_as_one(one: Path, tmp_path: Path) -> None:
+    """All the way through a network, and no message is left behind."""
+    out = tmp_path / "run"
+    with two_hosts(tmp_path) as start:
+        programs = ("on_two_hosts", "collectives", "training", "farewells", f"trains:{out}:8:")
+        done = run(2, "-m", "tests.ranks", *programs, start=start, env=ON_HOSTS)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "was not matched" not in done.stderr  # which UCX says of them
+    assert_same_but_for_rounding(out, one)
+
+
+def test_kill_of_a_host_ends_the_run(tmp_path: Path) -> None:
+    """With its checkpoint kept, from which one process goes on."""
+    checkpoint_there, words = tmp_path / "run" / CHECKPOINT, command(tmp_path, steps=1_000_000)
+    with two_hosts(tmp_path) as start:
+        process = subprocess.Popen(
+            [*start, "-n", "2", sys.executable, "-m", "gpt", *words], cwd=ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ON_HOSTS,
+        )  # fmt: skip
+        until_there(checkpoint_there, process)
+        os.kill(process_of(1, str(tmp_path)), signal.SIGKILL)
+        killed = time.monotonic()
+        said(process)
+        assert time.monotonic() - killed < 15
+        assert process.returncode != 0
+        with pytest.raises(ProcessLookupError):
+            process_of(0, str(tmp_path))
+    step = checkpoint.read(checkpoint_there)[0]["facts"]["step"]
+    assert main([*command(tmp_path, "--resume", "--workers", "1", steps=step + 3)]) == 0
 
 
 def test_what_writes_is_of_the_first_worker() -> None:

@@ -550,9 +550,18 @@ def ends(how: str, who: str) -> None:
 
 
 def on_two_hosts() -> None:
-    """They share no memory."""
+    """They share no memory; what follows is sent while a thread lets MPI go on."""
     assert not joined().on_one_machine
     assert joined().window(1 << 10) is None
+    mpi.LONG = 0
+
+
+def asked() -> None:
+    """By the thread, as long as there was something to ask for."""
+    progress = joined().progress
+    assert progress._thread is not None
+    assert progress._thread.is_alive()
+    assert not progress._under_way
 
 
 def late() -> None:

@@ -18,6 +18,7 @@ from mpiexec import LIMIT, ROOT, assert_fine, run
 import nn
 import tensorgrad as tg
 from tensorgrad import distributed as dist
+from tensorgrad.distributed.progress import Progress
 
 PROGRAMS = ["collectives", "training", "accumulation", "unused", "sharded"]
 FOR_TWO = ["small_shapes", "asynchronous", "refusals", "buffers", "replicas", "interrupted", "late",
@@ -45,6 +46,32 @@ def test_the_end_of_one_is_the_end_of_all(how: str, who: int) -> None:
         assert f"rank {1 - who} waits for the other processes, and rank {who} has ended" in (
             done.stderr
         )
+
+
+def test_progress_is_asked_for_while_something_is_under_way() -> None:
+    asked: list[float] = []
+    progress, requests = (
+        Progress(lambda: asked.append(time.monotonic()), 0.001),
+        [object(), object()],
+    )
+    progress.ended(requests[0])  # which never began
+    for request in requests:
+        progress.began(request)
+    time.sleep(0.1)
+    progress.ended(requests[0])
+    before = len(asked)
+    time.sleep(0.1)
+    assert len(asked) > before > 1
+    progress.ended(requests[1])
+    time.sleep(0.05)
+    before = len(asked)
+    time.sleep(0.1)
+    assert len(asked) == before
+    progress.began(requests[0])
+    time.sleep(0.1)
+    progress.stop()
+    assert len(asked) > before
+    assert not progress._thread.is_alive()
 
 
 # --- one process, which needs no MPI --------------------------------------------------------------

@@ -101,7 +101,14 @@ def test_two_hosts_train_as_one(one: Path, tmp_path: Path) -> None:
     """All the way through a network, and no message is left behind."""
     out = tmp_path / "run"
     with two_hosts(tmp_path) as start:
-        programs = ("on_two_hosts", "collectives", "training", "farewells", f"trains:{out}:8:")
+        programs = (
+            "on_two_hosts",
+            "collectives",
+            "training",
+            "asked",
+            "farewells",
+            f"trains:{out}:8:",
+        )
         done = run(2, "-m", "tests.ranks", *programs, start=start, env=ON_HOSTS)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "was not matched" not in done.stderr  # which UCX says of them

@@ -18,12 +18,15 @@ from weakref import ref
 
 from ..backend import xp
 from .group import Group, Window
+from .progress import Progress
 
 SPIN = 0.05  # seconds of waiting with all its might, before a process leaves its core to others
 PAUSE = 0.0005  # between two looks, from then on
 GRACE = 5.0  # seconds for what is on its way from a process that has ended already
+LONG = 1 << 21  # bytes that take a network so long that much can be computed meanwhile
 SHARED_FILES = "/dev/shm"  # where Linux has the memory that processes share
 LEFT = 1  # the tag of the message of one that ends
+NEVER = 2  # that of no message
 
 _yield: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
@@ -43,6 +46,12 @@ class World(Group):
         self.on_one_machine = here.Get_size() == self.size
         here.Free()
         self.windows: list[tuple[ref[Window], list[Any]]] = []  # and what has to be freed
+        several_threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        self.progress = (
+            Progress(lambda: self.farewells.Iprobe(tag=NEVER), PAUSE)
+            if several_threads and not self.on_one_machine  # where all cores are busy anyway
+            else None
+        )
         self.ops = {
             "SUM": MPI.SUM, "PRODUCT": MPI.PROD, "MIN": MPI.MIN, "MAX": MPI.MAX,
             "BAND": MPI.BAND, "BOR": MPI.BOR, "BXOR": MPI.BXOR,
@@ -62,7 +71,10 @@ class World(Group):
     # --- operations: what they start is awaited by ``wait`` ---------------------------------------
 
     def all_reduce(self, array: Any, op: str) -> Any:
-        return self.comm.Iallreduce(self.mpi.IN_PLACE, array, self.ops[op])
+        request = self.comm.Iallreduce(self.mpi.IN_PLACE, array, self.ops[op])
+        if self.progress is not None and array.nbytes >= LONG:
+            self.progress.began(request)
+        return request
 
     def reduce(self, array: Any, op: str, dst: int) -> Any:
         own, other = (self.mpi.IN_PLACE, array) if self.rank == dst else (array, None)
@@ -126,15 +138,18 @@ class World(Group):
         return bool(answer[0])
 
     def done(self, request: Any) -> bool:
-        return request.Test()
+        ended = request.Test()
+        if ended and self.progress is not None:
+            self.progress.ended(request)
+        return ended
 
     def wait(self, request: Any, name: str) -> None:
-        if request.Test():
+        if self.done(request):
             return
         now = time.monotonic()
         spin, end = now + SPIN, now + self.timeout
         left = None
-        while not request.Test():
+        while not self.done(request):
             if now < spin:
                 _yield()
             else:
@@ -166,6 +181,8 @@ class World(Group):
         MPI's own end waits for the others, too, but spins on a core that they may need, and over a
         network complains about messages that nobody has received.
         """
+        if self.progress is not None:
+            self.progress.stop()
         nothing = xp.empty(0, xp.uint8)
         others = range(1, self.size) if self.rank == 0 else [0]
         for other in others:

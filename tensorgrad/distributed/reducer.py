@@ -2,8 +2,9 @@
 
 Parameters share buckets, in the order in which their gradients are likely to come: the reverse of
 that of the model. A bucket whose gradients are all there is sent on its way, and every gradient
-that comes after it lets MPI go on, which does nothing by itself while a process computes. What
-has not arrived when the pass is over is awaited.
+that comes after it lets MPI go on, which does nothing by itself while a process computes (with
+large buckets on several machines a thread asks for it, too). What has not arrived when the pass is
+over is awaited.
 
 Where all processes are on one machine, a bucket lies in memory that they share: its gradients are
 copied there, and their averages back to where they are.

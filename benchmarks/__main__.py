@@ -3,8 +3,8 @@
 The processes (ours with Numba's kernels, ours in plain NumPy, PyTorch) take turns, a few steps
 each, and only ratios of neighbouring turns are compared: the machine's speed drifts, the ratio does
 not. A ratio above 1 means that ours is faster. Without a configuration everything is measured: all
-of them, then several workers, generating, the overhead of an operation, the ladder of the kernels,
-starting up; in about three quarters of an hour.
+of them, then PyTorch's program with other imports, several workers, generating, the overhead of an
+operation, the ladder of the kernels, starting up; in about three quarters of an hour.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .worker import CONFIGS
 PARTS = ("forward", "backward", "optimizer", "step")
 SLOW = ("gpt2", "baby")  # one step is a turn
 OTHERS = (
-    ["workers"], ["writing"], ["writing", "--config", "gpt2"],
+    ["ported"], ["workers"], ["writing"], ["writing", "--config", "gpt2"],
     ["overhead"], ["ladder"], ["startup"],
 )  # fmt: skip
 

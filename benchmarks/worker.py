@@ -1,4 +1,4 @@
-"""One side of a comparison: ``python -m benchmarks.worker ours|torch CONFIG``.
+"""One side of a comparison: ``python -m benchmarks.worker ours|torch|ported CONFIG``.
 
 Sets up, says ``ready``, then for every number n read from standard input takes n training steps and
 prints as JSON the median seconds of forward, backward, optimizer and whole step, and the largest
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from gpt.config import GPTConfig
 
-if sys.argv[1:2] == ["ours"]:
+if sys.argv[1:2] in (["ours"], ["ported"]):
     import tensorgrad  # noqa: F401 (before NumPy, as gpt does)
 
 import numpy as np
@@ -68,9 +70,25 @@ def torch(size: int, config: GPTConfig) -> Callable[[], list[float]]:
 
     from .torch_gpt import GPT
 
-    model = GPT(config)
+    return _as_with_torch(torch, GPT(config), _batch(size, config))
+
+
+def ported(size: int, config: GPTConfig) -> Callable[[], list[float]]:
+    """PyTorch's side on our engine: of its model's file only the imports are other ones."""
+    import tensorgrad
+
+    path = Path(__file__).with_name("torch_gpt.py")
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^import torch$", "import tensorgrad as torch", text, flags=re.MULTILINE)
+    text = re.sub(r"^from torch\b", "from tensorgrad", text, flags=re.MULTILINE)
+    names: dict[str, Any] = {"__name__": "ported"}
+    exec(compile(text, str(path), "exec"), names)
+    return _as_with_torch(tensorgrad, names["GPT"](config), _batch(size, config))
+
+
+def _as_with_torch(torch: Any, model: Any, batch: np.ndarray) -> Callable[[], list[float]]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    x, y = (torch.from_numpy(a) for a in _batch(size, config))
+    x, y = (torch.from_numpy(a) for a in batch)
 
     def step() -> list[float]:
         times = [time.perf_counter()]
@@ -98,7 +116,7 @@ def peak_memory() -> float:
 
 
 def main(side: str, name: str) -> None:
-    step = {"ours": ours, "torch": torch}[side](*CONFIGS[name])
+    step = {"ours": ours, "torch": torch, "ported": ported}[side](*CONFIGS[name])
     for _ in range(3):
         step()
     print("ready", flush=True)

@@ -17,6 +17,8 @@ import pytest
 
 import tensorgrad
 import tensorgrad.nn
+from benchmarks.worker import ported
+from gpt.config import GPTConfig
 
 SNIPPETS: dict[str, Callable] = {}
 
@@ -531,3 +533,11 @@ y = F.relu(nn.Linear(2, 3)(torch.ones(1, 2)))
     scope: dict[str, Any] = {}
     exec(program, scope)
     assert isinstance(scope["y"], tensorgrad.Tensor)
+
+
+def test_the_rival_of_the_benchmarks_with_other_imports() -> None:
+    """``benchmarks.ported``: the file names PyTorch, and runs without."""
+    step = ported(2, GPTConfig(7, context=4, width=8, layers=2, heads=2))
+    times = step()
+    assert times == sorted(times)
+    assert len(times) == 4

@@ -62,3 +62,12 @@ def process_of(rank: int, word: str) -> int:
         if word.encode() in line and own & set(facts.split(b"\0")):
             return int(folder.name)
     raise ProcessLookupError(f"there is no worker {rank}")
+
+
+def is_there(rank: int, word: str) -> bool:
+    """Whether there is such a process."""
+    try:
+        process_of(rank, word)
+    except ProcessLookupError:
+        return False
+    return True

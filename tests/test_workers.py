@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hosts import OVER_TCP, two_hosts
-from mpiexec import LIMIT, PLAIN, ROOT, mpiexec, process_of, run
+from mpiexec import LIMIT, PLAIN, ROOT, is_there, mpiexec, process_of, run
 from ranks import SHARED_RUN
 from tiny_run import TEXT, flags, metrics, state, trainer
 
@@ -127,10 +127,10 @@ def test_kill_of_a_host_ends_the_run(tmp_path: Path) -> None:
         os.kill(process_of(1, str(tmp_path)), signal.SIGKILL)
         killed = time.monotonic()
         said(process)
-        assert time.monotonic() - killed < 15
         assert process.returncode != 0
-        with pytest.raises(ProcessLookupError):
-            process_of(0, str(tmp_path))
+        while is_there(0, str(tmp_path)):  # mpiexec does not wait for those it ends
+            assert time.monotonic() - killed < 15
+            time.sleep(0.01)
     step = checkpoint.read(checkpoint_there)[0]["facts"]["step"]
     assert main([*command(tmp_path, "--resume", "--workers", "1", steps=step + 3)]) == 0
 

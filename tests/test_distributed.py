@@ -50,27 +50,29 @@ def test_the_end_of_one_is_the_end_of_all(how: str, who: int) -> None:
 
 def test_progress_is_asked_for_while_something_is_under_way() -> None:
     asked: list[float] = []
-    progress, requests = (
-        Progress(lambda: asked.append(time.monotonic()), 0.001),
-        [object(), object()],
-    )
-    progress.ended(requests[0])  # which never began
-    for request in requests:
-        progress.began(request)
-    time.sleep(0.1)
-    progress.ended(requests[0])
+    progress = Progress(lambda: asked.append(time.monotonic()), 0.001)
+    one, two = object(), object()
+
+    def goes_on() -> bool:
+        before, end = len(asked), time.monotonic() + LIMIT
+        while len(asked) < before + 2 and time.monotonic() < end:
+            time.sleep(0.001)
+        return len(asked) >= before + 2
+
+    progress.ended(one)  # which never began
+    progress.began(one)
+    progress.began(two)
+    assert goes_on()
+    progress.ended(one)
+    assert goes_on()
+    progress.ended(two)
+    time.sleep(0.1)  # for what has begun
     before = len(asked)
     time.sleep(0.1)
-    assert len(asked) > before > 1
-    progress.ended(requests[1])
-    time.sleep(0.05)
-    before = len(asked)
-    time.sleep(0.1)
-    assert len(asked) == before
-    progress.began(requests[0])
-    time.sleep(0.1)
+    assert len(asked) <= before + 1
+    progress.began(one)
+    assert goes_on()
     progress.stop()
-    assert len(asked) > before
     assert not progress._thread.is_alive()
 
 

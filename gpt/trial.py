@@ -63,8 +63,14 @@ def fitting(
     measure = measure or measured
     say("trying how many workers are fastest (--workers N chooses) ...")
     one = measure(config, vocab, 1)
-    if one is None or config.steps * one < LONG:
+    if one is None:
         return 1  # if something is wrong, the training will say what
+    if config.steps * one < LONG:
+        say(
+            f"a step takes {1e3 * one:,.0f} ms, and the training less than {LONG:.0f} s: "
+            f"training {_words(1)}"
+        )
+        return 1
     found = {1: one}
     for count in numbers(most):
         if not fits(config, vocab, count):

@@ -72,8 +72,9 @@ def test_not_more_than_rows() -> None:
 
 def test_short_trainings_try_nothing() -> None:
     assert chosen(TINY, {}) == (1, [], [])
-    workers, tried, _ = chosen(LONG, {1: 0.001})
+    workers, tried, said = chosen(LONG, {1: 0.001})
     assert (workers, tried) == (1, [1]), "it was quicker than expected"
+    assert said[-1] == "a step takes 1 ms, and the training less than 60 s: training in one process"
 
 
 def test_a_text_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:

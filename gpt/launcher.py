@@ -47,6 +47,7 @@ def start(workers: int, argv: Sequence[str]) -> int:
                 print(line, end="", file=sys.stderr, flush=True)
         code = process.wait()
     finally:
+        process.stderr.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     if code in _OUR_CODES:

@@ -68,8 +68,7 @@ def _fault(result: Any, operands: Sequence) -> str:
 
 
 def _array(value: Any) -> Any:
-    value = getattr(value, "array", value)
-    return xp.asarray(value) if isinstance(value, xp.Scattered) else value
+    return getattr(value, "array", value)
 
 
 def _finite(value: Any) -> bool:

@@ -61,6 +61,7 @@ def backward(
     pending: dict[Any, Any] = {}  # gradients of what was not visited yet
     owned: set[Any] = set()  # those whose pending gradient nobody else can see
     parts: dict[Any, list] = {}  # of nodes whose gradient came in pieces only so far
+    complete: set[Any] = set()  # leaves for which somebody waits, when their turn comes
     queue: list[tuple] = []  # latest first
     first_uses: dict[Any, int] = {}
     watched, checking, watcher = bool(hooked), mode.checking, mode.watcher
@@ -81,36 +82,52 @@ def backward(
         pending[to] = arrays_xp.assembled(parts.pop(to), to.strides)
         owned.add(to)
 
+    def added(to: Any) -> None:
+        """Those who wait for all of a leaf's ``.grad``, to which was added, have a turn."""
+        if to.hooks and to.hooks.after and to not in complete:
+            complete.add(to)
+            heappush(queue, after_its_users(to))
+
+    def received(to: Any, g: Any) -> bool:
+        """Whether ``g``, which is not written yet, could be added to what is there, or can wait."""
+        if not isinstance(to, Node) and inputs is None and not (watched and _is_seen(to)):
+            if not _add_to_grad(to, g):
+                return False
+            if watched:
+                added(to)
+            return True
+        if to in owned and (g.shape, g.dtype) == (to.shape, pending[to].dtype):
+            g.add_to(pending[to])
+            return True
+        if not isinstance(g, arrays_xp.Scattered) or not isinstance(to, Node):
+            return False
+        if to in parts and len(parts[to]) < PARTS:
+            parts[to].append(g)
+            return True
+        if to in parts or to in pending:
+            return False
+        if needed is None or to in needed:
+            parts[to] = [g]
+            heappush(queue, (-to.seq, to))
+        return True
+
     def receive(to: Any, g: Any, fresh: bool) -> None:
         """Add ``g`` to the gradient of a node or leaf; ``fresh``: ``g`` is ours to keep."""
-        if isinstance(g, arrays_xp.Scattered):
-            if to in owned:
-                g.add_to(pending[to])
+        is_node = isinstance(to, Node)
+        if isinstance(g, arrays_xp.Unwritten):
+            if (is_node or to._grad is not None or watched) and received(to, g):
                 return
-            if isinstance(to, Node):
-                if to in parts and len(parts[to]) < PARTS:
-                    parts[to].append(g)
-                    return
-                if to not in parts and to not in pending:
-                    if needed is None or to in needed:
-                        parts[to] = [g]
-                        heappush(queue, (-to.seq, to))
-                    return
-                like = to
-            elif inputs is None and not (watched and to.hooks) and _add_to_grad(to, g):
-                return
-            else:
-                like = to.array
-            g, fresh = arrays_xp.assembled([g], like.strides), True
+            g, fresh = g.written((to if is_node else to.array).strides), True
         if g.shape != to.shape:
             g, fresh = unbroadcast(xp, g, to.shape), not create_graph
-        is_node = isinstance(to, Node)
         dtype = to.dtype if is_node else to.array.dtype
         if g.dtype is not dtype and g.dtype != dtype:
             g, fresh = xp.astype(g, dtype), not create_graph
-        if not is_node and not (watched and to.hooks):
+        if not is_node and not (watched and _is_seen(to)):
             if inputs is None:
-                accumulate(to, g, fresh, create_graph)
+                _add(to, g, fresh, create_graph)
+                if watched:
+                    added(to)
             elif id(to) in targets:
                 found[id(to)] = found[id(to)] + g if id(to) in found else ours(g, fresh)
             return
@@ -145,6 +162,9 @@ def backward(
             receive(root.node or root, g if create_graph else g.array, False)
         while queue:
             node = heappop(queue)[-1]
+            if node in complete:
+                _tell(node)
+                continue
             if node in parts:
                 assemble(node)
             g = pending.pop(node)
@@ -162,6 +182,7 @@ def backward(
             saved = node.op.reopened(node) if create_graph else node.values()
             pulled = node.op.pull(xp, g, node, saved)
             if observed:
+                pulled = [(i, _written(gi)) for i, gi in pulled]
                 if checking:
                     anomaly.check_gradients(node, g, saved, pulled)
                 if watcher is not None:
@@ -171,6 +192,7 @@ def backward(
                 if parent is not None:
                     fresh = type(gi) is ndarray and gi.base is None and gi is not g
                     receive(parent, gi, fresh)
+            pulled = gi = None  # and what they are computed from
             if not retain_graph and node.plan.keeps_values:
                 del saved
                 node.release()
@@ -178,11 +200,17 @@ def backward(
     return [r if r is None or create_graph else wrap(arrays_xp.asarray(r)) for r in results]
 
 
-def _add_to_grad(leaf: Any, g: Any) -> bool:
-    """Add what was scattered to the ``.grad`` that a leaf has, without the zeros around it.
+def _written(g: Any) -> Any:
+    """For those who look at it, perhaps several times."""
+    return arrays_xp.asarray(g) if isinstance(g, arrays_xp.Unwritten) else g
 
-    Whether that was possible. The gradient of a large table, used also as output layer or by
-    several batches, then costs as much as the rows that were looked up.
+
+def _add_to_grad(leaf: Any, g: Any) -> bool:
+    """Add what is not written yet straight to the ``.grad`` that a leaf has.
+
+    Whether that was possible. A product begins with the gradient of the batches before; and that
+    of a large table, used also as output layer or by several batches, costs as much as the rows
+    that were looked up, without zeros around them.
     """
     grad = leaf._grad
     if grad is None or grad.needs_grad or (grad.shape, grad.array.dtype) != (g.shape, g.dtype):
@@ -192,8 +220,19 @@ def _add_to_grad(leaf: Any, g: Any) -> bool:
     return True
 
 
+def _is_seen(leaf: Any) -> bool:
+    """Whether hooks see the gradient before it is added to ``.grad``."""
+    return leaf.hooks is not None and bool(leaf.hooks.before)
+
+
 def accumulate(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:
     """Add ``g`` to the ``.grad`` of a tensor, and tell those who wait for that."""
+    _add(leaf, g, fresh, create_graph)
+    if leaf.hooks:
+        _tell(leaf)
+
+
+def _add(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:
     if create_graph:
         leaf._grad = Bound.ops.clone(g) if leaf._grad is None else leaf._grad + g
     elif leaf._grad is None:
@@ -203,13 +242,15 @@ def accumulate(leaf: Any, g: Any, fresh: bool, create_graph: bool) -> None:
     else:
         arrays_xp.add(leaf._grad.array, g, out=leaf._grad.array)
         leaf._grad.wrote("the accumulation of gradients")
-    if leaf.hooks:
-        for hook in list(leaf.hooks.after.values()):
-            if (result := hook(leaf)) is not None:
-                raise TypeError(
-                    "a post-accumulate-grad hook must return None, not a "
-                    f"{type(result).__name__}; it may change .grad of the tensor it is given"
-                )
+
+
+def _tell(leaf: Any) -> None:
+    for hook in list(leaf.hooks.after.values()):
+        if (result := hook(leaf)) is not None:
+            raise TypeError(
+                "a post-accumulate-grad hook must return None, not a "
+                f"{type(result).__name__}; it may change .grad of the tensor it is given"
+            )
 
 
 def _through(hooks: Hooks, to: Any, g: Any, create_graph: bool) -> Any:

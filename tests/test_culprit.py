@@ -235,7 +235,8 @@ KERNELS = {
         lambda found, g, inputs: (*found[:2], g.reshape(-1, g.shape[-1])[0]),
     ),
     "weight of linear": (
-        "linear", "weight", "a wrong sign", lambda found, g, inputs: (found[0], -found[1], found[2])
+        "linear", "weight", "a wrong sign",
+        lambda found, g, inputs: (found[0], -np.asarray(found[1]), found[2]),
     ),
     "scale of layer_norm": (
         "layer_norm", "weight", "1/6 times",

@@ -16,27 +16,34 @@ from typing import Any
 import numpy as np
 
 from . import threads
+from .unwritten import Unwritten
 
 SHORT = 1 << 17  # multiplications up to which tiles take longer to begin than OpenBLAS to end
 THIN = 8  # rows, columns or terms of which fewer would leave tiles mostly empty
 SMALL = 1 << 22  # multiplications up to which a product is the caller's alone
 LARGE = 1 << 26  # from which there are two pieces for each thread, and else one
 WHOLE = 48  # rows, or columns, of which a piece has a multiple, so that its tiles are whole ones
+ROWS = 512  # of a product that NumPy adds to something, computed at a time: fewer take it longer
 
 routine: Callable[[str], Any] = lambda name: None  # replaced by the kernels' when they are loaded
 
 
-def matmul(a: Any, b: Any, bias: Any = None, residual: Any = None) -> Any:
+def matmul(a: Any, b: Any, bias: Any = None, residual: Any = None, out: Any = None) -> Any:
     """``a @ b``: of two matrices, or of stacks of them. Of matrices ``a @ b + bias + residual``,
-    too, with a vector and a matrix that is like the result."""
+    too, with a vector and a matrix that is like the result.
+
+    It is written into ``out``, which is a new array, or the residual itself; no other memory of
+    the size of the result is taken then.
+    """
     work = a.size * b.shape[-1] if a.ndim == b.ndim >= 2 else 0
     if not _openblas() or work <= SHORT or not _of_floats(a, b):  # it is told by any product
-        return _numpys(a, b, bias, residual)
+        return _numpys(a, b, bias, residual, out)
     product = _product(a, b, bias, residual)
     shared = work > SMALL and threads.COUNT > 1 and (a.ndim == 2 or len(a) > 1)
     if product is _numpys and not shared:
-        return _numpys(a, b, bias, residual)
-    out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+        return _numpys(a, b, bias, residual, out)
+    if out is None:
+        out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
 
     if not shared:
         product(a, b, bias, residual, out)
@@ -52,8 +59,41 @@ def matmul(a: Any, b: Any, bias: Any = None, residual: Any = None) -> Any:
     return out
 
 
+class Product(Unwritten):
+    """``a @ b`` of two matrices: the gradient of a weight."""
+
+    __slots__ = ("a", "b")
+
+    def __init__(self, a: Any, b: Any) -> None:
+        self.a, self.b = a, b
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.a.shape[0], self.b.shape[1]
+
+    @property
+    def dtype(self) -> Any:
+        return self.a.dtype
+
+    def add_to(self, out: Any) -> None:
+        a, b = self.a, self.b
+        usual = out.flags.carray and out.dtype == a.dtype == b.dtype
+        if usual and not (np.may_share_memory(out, a) or np.may_share_memory(out, b)):
+            matmul(a, b, None, out, out)
+        else:
+            out += matmul(a, b)
+
+    def written(self, strides: Any = ()) -> Any:
+        return matmul(self.a, self.b)
+
+
 def _numpys(a: Any, b: Any, bias: Any, residual: Any, out: Any = None) -> Any:
-    out = np.matmul(a, b, out=out)
+    if out is not None and residual is not None and np.may_share_memory(out, residual):
+        for i in range(0, len(a), ROWS):
+            out[i : i + ROWS] += np.matmul(a[i : i + ROWS], b)
+        residual = None  # which is in it
+    else:
+        out = np.matmul(a, b, out=out)
     if bias is not None:
         out += bias
     if residual is not None:

@@ -12,15 +12,15 @@ import math
 import numpy as np
 
 from . import kernels
+from .unwritten import Unwritten
 
 ALL = slice(None)
 
 
-class Scattered:
-    """Zeros of ``shape`` with ``values`` added at ``index``; ``np.asarray`` makes it an array."""
+class Scattered(Unwritten):
+    """Zeros of ``shape`` with ``values`` added at ``index``."""
 
     __slots__ = ("index", "shape", "values")
-    base = None
 
     def __init__(self, values, index, shape):
         self.values, self.index, self.shape = values, index, shape
@@ -36,10 +36,8 @@ class Scattered:
         else:
             np.add.at(out, self.index, self.values)
 
-    def __array__(self, dtype=None, copy=None):
-        out = np.zeros(self.shape, dtype or self.dtype)
-        self.add_to(out)
-        return out
+    def written(self, strides=()):
+        return assembled([self], strides or (0,) * len(self.shape))
 
 
 class ScatteredRows(Scattered):

@@ -161,6 +161,7 @@ from .scatter import (
     write_at,
 )
 from .special import erf, erfc, erfinv
+from .unwritten import Unwritten
 from .views import add_windows, windows
 
 

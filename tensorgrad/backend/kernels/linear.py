@@ -1,9 +1,9 @@
 """The linear layer, alone and with what is done with its result at once.
 
-A product begins with the bias, or with what is added to it, instead of zeros. The activation is a
-pass of its own, over what is in the cache: a ReLU writes into the product, but of a GELU the
-derivative needs what comes before it, and to write both within the product takes as long
-(docs/performance.md).
+A product begins with the bias, or with what is added to it, instead of zeros; that of the weight's
+gradient begins with the ``.grad`` that is there. The activation is a pass of its own, over what is
+in the cache: a ReLU writes into the product, but of a GELU the derivative needs what comes before
+it, and to write both within the product takes as long (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..products import matmul
+from ..products import Product, matmul
 from .kernel import Kernel
 
 
@@ -38,7 +38,7 @@ def _linear_vjp(g, inputs, saved, needs):
     g = g.reshape(-1, g.shape[-1])
     return (
         matmul(g, weight).reshape(x.shape) if needs[0] else None,
-        matmul(g.T, x.reshape(-1, x.shape[-1])) if needs[1] else None,
+        Product(g.T, x.reshape(-1, x.shape[-1])) if needs[1] else None,
         column_sums(g) if needs[2] else None,
     )
 

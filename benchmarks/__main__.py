@@ -3,14 +3,13 @@
 The processes (ours with Numba's kernels, ours in plain NumPy, PyTorch) take turns, a few steps
 each, and only ratios of neighbouring turns are compared: the machine's speed drifts, the ratio does
 not. A ratio above 1 means that ours is faster. Without a configuration everything is measured: all
-of them, then PyTorch's program with other imports, several workers, generating, the overhead of an
-operation, the ladder of the kernels, starting up; in about three quarters of an hour.
+of them, then PyTorch's program with other imports, several workers, a step beside another process,
+generating, the overhead of an operation, the ladder of the kernels, starting up; in about three
+quarters of an hour.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -20,12 +19,13 @@ from statistics import median
 from typing import Any
 
 from . import interpreter
+from .command import need_torch, parser
 from .worker import CONFIGS
 
 PARTS = ("forward", "backward", "optimizer", "step")
 SLOW = ("gpt2", "baby")  # one step is a turn
 OTHERS = (
-    ["ported"], ["workers"], ["writing"], ["writing", "--config", "gpt2"],
+    ["ported"], ["workers"], ["beside"], ["writing"], ["writing", "--config", "gpt2"],
     ["overhead"], ["ladder"], ["startup"],
 )  # fmt: skip
 
@@ -92,19 +92,13 @@ def compare(config: str, turns: int, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("configs", nargs="*", help=", ".join(CONFIGS))
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--steps", type=int, help="steps in a turn [8; of the large ones 1]")
-    parser.add_argument(
+    command = parser("benchmarks", __doc__)
+    command.add_argument("--steps", type=int, help="steps in a turn [8; of the large ones 1]")
+    command.add_argument(
         "--save", type=Path, metavar="FILE", help="write the numbers as JSON, for docs/make_plot.py"
     )
-    arguments = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("the comparison needs PyTorch: pip install torch==2.13.0")
-    for config in arguments.configs:
-        if config not in CONFIGS:
-            sys.exit(f"there is no configuration {config!r}: {', '.join(CONFIGS)}")
+    arguments = command.parse_args()
+    need_torch()
     print(interpreter.said(), flush=True)
     found = {}
     for config in arguments.configs or CONFIGS:

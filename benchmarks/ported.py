@@ -7,13 +7,11 @@ faster here.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import sys
 from statistics import median
 
 from . import interpreter
 from .__main__ import PARTS, SLOW, Side
+from .command import need_torch, parser
 from .worker import CONFIGS
 
 
@@ -33,15 +31,8 @@ def compare(config: str, turns: int, steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ported", description=__doc__)
-    parser.add_argument("configs", nargs="*", help=", ".join(CONFIGS))
-    parser.add_argument("--turns", type=int, default=15)
-    arguments = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("the comparison needs PyTorch: pip install torch==2.13.0")
-    for config in arguments.configs:
-        if config not in CONFIGS:
-            sys.exit(f"there is no configuration {config!r}: {', '.join(CONFIGS)}")
+    arguments = parser("benchmarks.ported", __doc__).parse_args()
+    need_torch()
     print(interpreter.said(), flush=True)
     for config in arguments.configs or CONFIGS:
         slow = config in SLOW

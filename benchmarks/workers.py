@@ -36,6 +36,7 @@ from gpt.launcher import mpiexec
 from tensorgrad.backend.launch import cores
 
 from . import interpreter, scaling
+from .command import parser
 from .team import write_text
 from .worker import CONFIGS
 
@@ -222,22 +223,16 @@ def told(found: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.workers", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("configs", nargs="*", help=", ".join(MEASURED))
-    parser.add_argument("--turns", type=int, default=15, help="of each; at most 6 of baby [15]")
-    parser.add_argument("--steps", type=int, help="steps in a turn [8; of baby 1]")
-    parser.add_argument(
+    command = parser(
+        "benchmarks.workers", __doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--steps", type=int, help="steps in a turn [8; of baby 1]")
+    command.add_argument(
         "--mpiexec", metavar="COMMAND", help="what starts workers [on this machine]"
     )
-    parser.add_argument("--no-gpt2", action="store_true", help="no prediction for GPT-2")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write the numbers as JSON")
-    arguments = parser.parse_args()
-    for config in arguments.configs:
-        if config not in CONFIGS:
-            sys.exit(f"there is no configuration {config!r}: {', '.join(CONFIGS)}")
+    command.add_argument("--no-gpt2", action="store_true", help="no prediction for GPT-2")
+    command.add_argument("--save", type=Path, metavar="FILE", help="write the numbers as JSON")
+    arguments = command.parse_args()
     if importlib.util.find_spec("torch") is None:
         print("without PyTorch, which is not installed: pip install torch==2.13.0")
     try:

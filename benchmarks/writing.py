@@ -8,7 +8,6 @@ ours is faster. ``--config gpt2`` takes GPT-2 with 124M parameters: a gigabyte a
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from statistics import median
 from gpt.config import GPTConfig
 
 from . import interpreter
+from .command import need_torch
 
 # name → (tokens in a turn, model)
 CONFIGS = {
@@ -101,9 +101,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.config)
-    elif importlib.util.find_spec("torch") is None:
-        sys.exit("the comparison needs PyTorch: pip install torch==2.13.0")
     else:
+        need_torch()
         print(interpreter.said(), flush=True)
         compare(arguments.config, arguments.turns)
 

@@ -1,0 +1,31 @@
+"""What the commands of this folder that compare configurations have in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from typing import Any
+
+from .worker import CONFIGS
+
+
+def parser(module: str, description: str | None, **options: Any) -> argparse.ArgumentParser:
+    """Of ``python -m module [CONFIG ...] [--turns N]``, for further options."""
+    made = argparse.ArgumentParser(prog=f"python -m {module}", description=description, **options)
+    made.add_argument("configs", nargs="*", type=_configuration, help=", ".join(CONFIGS))
+    made.add_argument("--turns", type=int, default=15, help="of each side [15; of large ones 6]")
+    return made
+
+
+def _configuration(name: str) -> str:
+    if name not in CONFIGS:
+        raise argparse.ArgumentTypeError(
+            f"there is no configuration {name!r}: {', '.join(CONFIGS)}"
+        )
+    return name
+
+
+def need_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("the comparison needs PyTorch: pip install torch==2.13.0")

@@ -252,7 +252,16 @@ def test_attention(
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
     ("n", "m", "d", "e"),
-    [(8, 8, 1, 1), (32, 32, 32, 32), (33, 31, 3, 37), (40, 100, 12, 64), (100, 7, 33, 4)],
+    [
+        (8, 8, 1, 1),
+        (16, 16, 16, 16),
+        (13, 70, 19, 40),
+        (16, 5, 33, 7),
+        (32, 32, 32, 32),
+        (33, 31, 3, 37),
+        (40, 100, 12, 64),
+        (100, 7, 33, 4),
+    ],
 )
 def test_attention_of_heads_cut_from_one_array(
     backend: str, n: int, m: int, d: int, e: int, causal: bool, dtype: str,
@@ -346,7 +355,8 @@ def masks(lead: tuple[int, ...], n: int, m: int, dtype: str) -> list[np.ndarray]
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    ("lead", "n", "m"), [((2, 3), 8, 9), ((3, 2), 33, 31), ((2,), 70, 90), ((1, 2), 40, 7)]
+    ("lead", "n", "m"),
+    [((2, 3), 8, 9), ((2,), 16, 75), ((3, 2), 33, 31), ((2,), 70, 90), ((1, 2), 40, 7)],
 )
 def test_loops_of_attention_with_masks_and_dropout(
     backend: str, lead: tuple, n: int, m: int, causal: bool, dtype: str,

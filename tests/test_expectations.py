@@ -20,7 +20,7 @@ from tiny_run import TEXT, TINY, contents
 from benchmarks import presets as script
 from benchmarks import presets_page
 from gpt import __main__ as command_line
-from gpt import costs, expectations, folder, reporting, train
+from gpt import costs, expectations, folder, reporting, train, trial
 from gpt.expectations import Band, Expectation, Text
 from gpt.presets import PRESETS, RunConfig
 
@@ -248,8 +248,11 @@ BAD = {
 
 
 @pytest.mark.parametrize(("flags", "complaint"), BAD.values(), ids=BAD)
-def test_refused(flags: str, complaint: str, call: Callable[..., Answer], tmp_path: Path) -> None:
-    """Before anything is trained or written."""
+def test_refused(
+    flags: str, complaint: str, call: Callable[..., Answer], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Before anything is trained or written, or tried with several workers."""
     (tmp_path / "other.txt").write_text(TEXT[:999])
     (tmp_path / "near.txt").write_text(TEXT.replace("3", "2", 1))
     (tmp_path / "run.toml").write_text("layers = 2\n")
@@ -258,6 +261,7 @@ def test_refused(flags: str, complaint: str, call: Callable[..., Answer], tmp_pa
         call()  # which takes what was printed
         assert main("train", "--preset", "small", "--data", "text.txt", "--out", "x") == 0
     before = contents(tmp_path)
+    monkeypatch.setattr(trial, "fitting", lambda config: pytest.fail("workers were tried"))
     call_again = call(*flags.split())
     assert call_again[0] == 2
     assert re.fullmatch(rf"error: [^\n]*{complaint}[^\n]*\n", call_again[2]), call_again[2]

@@ -73,7 +73,9 @@ def workers_wanted(given: dict[str, Any]) -> int:
 
 def _fitting(given: dict[str, Any]) -> int:
     """As many as are fastest; of a run that is resumed, as many as before: the same numbers."""
-    config, out, _ = begun(dict(given))
+    config, out, preset = begun(dict(given))
+    if given["check"]:  # what that refuses need not be tried
+        expectations.find(preset or "default", config)
     workers = folder.workers_before(out) if given["resume"] else trial.fitting(config)
     return workers if workers > 1 else 0
 

@@ -96,10 +96,10 @@ class Module(Hooked):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        for kind in ("_parameters", "_modules", "_buffers"):
-            members = self.__dict__.get(kind, {})
-            if name in members:
-                return members[name]
+        fields = self.__dict__
+        for kind in ("_modules", "_parameters", "_buffers"):
+            if kind in fields and name in fields[kind]:
+                return fields[kind][name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:

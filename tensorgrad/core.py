@@ -381,7 +381,7 @@ class Fused(Op):
             wanted = [v for v, n in zip(inputs, needs, strict=True) if n]
             found = iter(backward([y], [g], inputs=wanted, create_graph=True, retain_graph=True))
             grads = [next(found) if n else None for n in needs]
-        return [(i, grads[i]) for i, n in enumerate(needs) if n and grads[i] is not None]
+        return [(i, gi) for i, gi in enumerate(grads) if gi is not None and needs[i]]
 
 
 def op(

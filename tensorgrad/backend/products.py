@@ -35,19 +35,20 @@ def matmul(a: Any, b: Any, bias: Any = None, residual: Any = None, out: Any = No
     It is written into ``out``, which is a new array, or the residual itself; no other memory of
     the size of the result is taken then.
     """
-    work = a.size * b.shape[-1] if a.ndim == b.ndim >= 2 else 0
+    matrices = a.ndim == b.ndim == 2
+    work = a.size * b.shape[-1] if matrices or a.ndim == b.ndim > 2 else 0
     if not _openblas() or work <= SHORT or not _of_floats(a, b):  # it is told by any product
         return _numpys(a, b, bias, residual, out)
-    product = _product(a, b, bias, residual)
-    shared = work > SMALL and threads.COUNT > 1 and (a.ndim == 2 or len(a) > 1)
+    product = _product(a, b, bias, residual) if matrices else _numpys
+    shared = work > SMALL and threads.COUNT > 1 and (matrices or len(a) > 1)
     if product is _numpys and not shared:
         return _numpys(a, b, bias, residual, out)
     if out is None:
-        out = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+        out = np.empty((len(a), b.shape[1]) if matrices else (*a.shape[:-1], b.shape[-1]), a.dtype)
 
     if not shared:
         product(a, b, bias, residual, out)
-    elif a.ndim > 2:
+    elif not matrices:
         _share(work, len(a), 1, lambda i: product(a[i], b[i], bias, residual, out[i]))
     elif len(a) >= b.shape[1]:
         _share(work, len(a), WHOLE, lambda i: product(a[i], b, bias, _part(residual, i), out[i]))
@@ -111,19 +112,25 @@ def _share(work: int, length: int, whole: int, task: Callable[[slice], Any]) -> 
 
 def _of_floats(a: Any, b: Any) -> bool:
     """Whether they are of one dtype that BLAS knows, and fit without broadcasting."""
-    fitting = a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
-    return fitting and a.dtype == b.dtype and a.dtype.kind == "f"
+    dtype, sizes = a.dtype, b.shape
+    return (
+        (dtype is b.dtype or dtype == b.dtype)
+        and dtype.kind == "f"
+        and a.shape[-1] == sizes[-2]
+        and (len(sizes) == 2 or a.shape[:-2] == sizes[:-2])
+    )
 
 
 def _product(a: Any, b: Any, bias: Any, residual: Any) -> Callable:
     """Our tiles' product if it knows these matrices and is not slower; otherwise NumPy's."""
-    if bias is not None and (bias.shape != b.shape[1:] or bias.dtype != a.dtype):
+    dtype, (m, k), n = a.dtype, a.shape, b.shape[1]
+    if m < THIN or k < THIN or n < THIN or dtype.char not in "fd" or not dtype.isnative:
         return _numpys
-    if residual is not None and (residual.dtype != a.dtype or not residual.flags.aligned):
+    if bias is not None and (bias.shape != (n,) or bias.dtype != dtype):
         return _numpys
-    if a.ndim > 2 or min(*a.shape, b.shape[1]) < THIN or a.dtype.char not in "fd":
+    if residual is not None and (residual.dtype != dtype or not residual.flags.aligned):
         return _numpys
-    if not (a.flags.aligned and b.flags.aligned and a.dtype.isnative):
+    if not (a.flags.aligned and b.flags.aligned):
         return _numpys
     return routine("product") or _numpys
 

@@ -68,7 +68,7 @@ def assembled(parts, strides):
     make = np.empty if whole else np.zeros
     out = make([parts[0].shape[axis] for axis in order], parts[0].dtype)
     if order != sorted(order):
-        out = out.transpose(np.argsort(order))
+        out = out.transpose(sorted(order, key=order.__getitem__))
     for part in parts:
         if whole:
             out[part.index] = part.values
@@ -81,18 +81,24 @@ def _make_up_all(parts) -> bool:
     """Whether they are all pieces of one axis, one after the other, as ``split`` makes them."""
     axes, places, end = set(), [], 0
     for part in parts:
-        *lead, last = part.index if type(part.index) is tuple and part.index else (part.index,)
-        if type(last) not in (int, slice) or any(type(p) is not slice or p != ALL for p in lead):
+        index = part.index if type(part.index) is tuple else (part.index,)
+        axis, last = len(index) - 1, index[-1] if index else None
+        if axis and any(type(i) is not slice or i != ALL for i in index[:-1]):
             return False
-        axes.add(len(lead))
-        positions = range(part.shape[len(lead)])
-        piece = positions[last] if type(last) is slice else positions[last:][:1]
-        places.append((piece.start, piece.stop, piece.step))
-    for start, stop, step in sorted(places):
+        if type(last) is int:
+            first = last if last >= 0 else last + part.shape[axis]
+            places.append((first, first + 1, 1))
+        elif type(last) is slice:
+            places.append(last.indices(part.shape[axis]))
+        else:
+            return False
+        axes.add(axis)
+    places.sort()
+    for start, stop, step in places:
         if start != end or step != 1:
             return False
         end = stop
-    return end == len(positions) and len(axes) == 1
+    return len(axes) == 1 and end == parts[0].shape[axis]
 
 
 def _selects_once(index) -> bool:

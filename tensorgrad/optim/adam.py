@@ -58,8 +58,7 @@ class Adam(Optimizer):
         names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * amsgrad
         taken: dict[float, list] = {}  # steps → the arrays of those that have taken so many
         for p in some:
-            arrays = [p.array, p.grad.array, *(self.buffer(p, name) for name in names)]
-            taken.setdefault(self.count(p), []).append(arrays)
+            taken.setdefault(self.count(p), []).append(self.arrays(p, names))
         beta1, beta2 = group["betas"]
         l2, shrink = group["weight_decay"], 1.0
         if group["decoupled_weight_decay"]:

@@ -140,12 +140,26 @@ class Optimizer:
             )
         return buffer
 
+    def arrays(self, p: Any, names: Iterable[str]) -> list[Any]:
+        """That of ``p``, its gradient's, and for each name its :meth:`buffer`; of many parameters
+        they are asked for in every step."""
+        own = p.array
+        found = [own, p.grad.array]
+        for name in names:
+            held = self.state[p].get(name)
+            if held is None or held.array.shape != own.shape:
+                found.append(self.buffer(p, name))
+            else:
+                found.append(held.array)
+        return found
+
     def count(self, p: Tensor, by: int = 1) -> float:
         """Add to the steps of ``p`` and return their number; a 0-dim float32 ``state``."""
         state = self.state[p]
-        if "step" not in state:
-            state["step"] = wrap(xp.zeros((), xp.float32))
-        array = state["step"].array
+        held = state.get("step")
+        if held is None:
+            state["step"] = held = wrap(xp.zeros((), xp.float32))
+        array = held.array
         steps = array.item() + by
         array.fill(steps)
         return steps

@@ -56,14 +56,12 @@ class SGD(Optimizer):
 
     def update_all(self, some: list[Tensor], group: dict[str, Any], factor: float) -> None:
         momentum, maximize = group["momentum"], group["maximize"]
+        names = ["momentum_buffer"] if momentum else []
         fresh: list[list] = []  # the arrays of those that have no velocity yet
         going: list[list] = []
         for p in some:
-            arrays = [p.array, p.grad.array]
             first = momentum and self.state[p].get("momentum_buffer") is None
-            if momentum:
-                arrays.append(self.buffer(p, "momentum_buffer"))
-            (fresh if first else going).append(arrays)
+            (fresh if first else going).append(self.arrays(p, names))
         routine = None if maximize else kernels.routine("sgd")
         for sets, share in (fresh, 1.0), (going, 1 - group["dampening"]):
             numbers = {

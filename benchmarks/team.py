@@ -26,6 +26,7 @@ from typing import Any
 import tensorgrad
 from gpt.callbacks import Callback
 from gpt.config import GPTConfig
+from gpt.garbage import search_rarely
 from gpt.presets import RunConfig
 from gpt.train import Trainer
 from nn.parallel import DistributedDataParallel
@@ -224,6 +225,7 @@ def write_text(path: Path, characters: int, context: int) -> None:
 
 
 def main(name: str, context: str, rows: str, text: str, out: str, warm_up: str = "2") -> None:
+    search_rarely()
     model = GPTConfig(**{**CONFIGS[name][1].to_json(), "context": int(context)})
     config, turns = run_config(model, int(rows), text), Turns(int(warm_up))
     trainer = Trainer(config, out, say=lambda line: None, callbacks=[turns])

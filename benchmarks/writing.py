@@ -16,6 +16,7 @@ from collections.abc import Callable
 from statistics import median
 
 from gpt.config import GPTConfig
+from gpt.garbage import search_rarely
 
 from . import interpreter
 from .command import need_torch
@@ -43,6 +44,7 @@ def _writer(side: str, config: GPTConfig) -> Callable[[int], object]:
 
 def work(side: str, name: str) -> None:
     """A worker process: for each line of standard input a turn, whose tokens/s it prints."""
+    search_rarely()  # as ``gpt sample`` does
     count, config = CONFIGS[name]
     write = _writer(side, config)
     write(min(count, 8))

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from .commands import COMMANDS
+from .garbage import search_rarely
 from .launcher import end, start
 
 UNREAD = 141  # what a shell says of a program that SIGPIPE ended
@@ -112,10 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def program(argv: Sequence[str] | None = None) -> int:
     """:func:`main` in a process of its own, which looks for garbage in circles less often.
 
-    What is imported and compiled makes many objects that stay, and a training makes no circles. At
-    the end, to look through all that there is would take a tenth of a second.
+    At the end, to look through all that there is would take a tenth of a second.
     """
-    gc.set_threshold(20_000, 20, 20)
+    search_rarely()
     code = main(argv)
     if code == UNREAD:  # or Python would complain at its end of what is still to be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from tensorgrad.backend.kernels import product_loops
 
 pytestmark = pytest.mark.skipif(not product_loops.AVAILABLE, reason="the processor has no AVX-512")
 
-SIZES = st.integers(1, 70) | st.sampled_from([95, 96, 97, 383, 384, 385, 400])
+SIZES = st.integers(1, 70) | st.sampled_from([8, 16, 48, 64, 95, 96, 97, 383, 384, 385, 400])
 
 
 def product(
@@ -42,10 +44,18 @@ def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
     return wide[:, 2:-3] if "within" in layout else np.ascontiguousarray(x)
 
 
-LAYOUTS = st.sampled_from(["rows", "columns", "rows within", "columns within"])
+LAYOUTS = ["rows", "columns", "rows within", "columns within"]
 
 
-@given(SIZES, SIZES, SIZES, LAYOUTS, LAYOUTS, st.sampled_from(["f", "d"]), st.integers(0, 99))
+@given(
+    SIZES,
+    SIZES,
+    SIZES,
+    st.sampled_from(LAYOUTS),
+    st.sampled_from(LAYOUTS),
+    st.sampled_from("fd"),
+    st.integers(0, 99),
+)
 def test_whole_numbers(m: int, k: int, n: int, one: str, two: str, dtype: str, seed: int) -> None:
     """Their sums are exact in any order."""
     rng = np.random.default_rng(seed)
@@ -89,6 +99,47 @@ def test_a_row_does_not_depend_on_its_neighbours(m: int, n: int, seed: int) -> N
     i, j = rng.integers(m), rng.integers(n)
     np.testing.assert_array_equal(product(a[i : i + 9], b), whole[i : i + 9])
     np.testing.assert_array_equal(product(a, b[:, j : j + 9]), whole[:, j : j + 9])
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize(
+    ("m", "k", "n"),
+    # The last ones: more terms, rows further apart and more of b than are read in place.
+    [(64, 64, 192), (8, 9, 16), (96, 400, 64), (16, 1100, 48), (2200, 40, 16), (24, 500, 1200)],
+)
+def test_where_they_lie_changes_nothing(m: int, k: int, n: int, dtype: str) -> None:
+    """The same bits, whether tiles read a matrix where it is or a copy of it."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    whole = product(np.vstack([a, a[:1]]), b)[:-1]  # of rows that do not fill tiles there is a copy
+    for one in LAYOUTS:
+        for two in LAYOUTS:
+            np.testing.assert_array_equal(product(laid_out(a, one), laid_out(b, two)), whole)
+
+
+def before_a_wall(x: np.ndarray) -> np.ndarray:
+    """The same numbers, in memory behind which nobody may read."""
+    page = mmap.PAGESIZE
+    size = -(-x.nbytes // page) * page
+    memory = mmap.mmap(-1, size + page)
+    here = np.frombuffer(memory, x.dtype, x.size, size - x.nbytes).reshape(x.shape)
+    here[...] = x
+    wall = ctypes.c_void_p(here.ctypes.data + x.nbytes)
+    assert ctypes.CDLL(None, use_errno=True).mprotect(wall, page, 0) == 0, ctypes.get_errno()
+    return here
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("k", [9, 500])
+@pytest.mark.parametrize(("m", "n"), [(8, 16), (12, 20), (16, 24), (9, 48), (96, 17), (100, 8)])
+def test_nothing_is_read_behind_them(m: int, k: int, n: int, dtype: str) -> None:
+    """Or the process ends here."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 10, shape).astype(dtype) for shape in ((m, k), (k, n)))
+    for x in (before_a_wall(a), before_a_wall(a.T.copy()).T):
+        for y in (before_a_wall(b), before_a_wall(b.T.copy()).T):
+            np.testing.assert_array_equal(product(x, y), a @ b)
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

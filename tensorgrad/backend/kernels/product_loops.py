@@ -3,10 +3,10 @@
     out = a bᵀ (+ bias in each row) (+ residual)
 
 ``a`` is [m, k], ``b`` is [n, k], ``out`` and ``residual`` are [m, n]. Of these two the numbers of a
-row lie side by side in memory; of ``a`` and ``b`` those of a row or of a column do. Blocks of both
-are copied into panels first, in the order in which tiles read them, so that it makes no difference
-which. The panel of ``a`` that is in use stays in the first cache of the processor and the block of
-``b`` in the second.
+row lie side by side in memory; of ``a`` and ``b`` those of a row or of a column do. Where they lie
+well for tiles, these read them where they are. Else blocks are copied into panels first, in the
+order in which tiles read them. The panel of ``a`` that is in use stays in the first cache of the
+processor and the block of ``b`` in the second.
 
 Each number of ``out`` is summed up in an order that depends on k alone, so it is the same to the
 bit whatever rows and columns are computed with it, and by however many threads.
@@ -30,9 +30,12 @@ copy_rows, copy_columns, transpose = borrowed("tiles", "copy_rows", "copy_column
 AVAILABLE = AVX512  # of processors without these registers OpenBLAS makes as much, or more
 DEPTH = 384  # of a panel, at most: 8 x 384 numbers are 12 kB
 LEFT = 96  # rows of a in a block
-RIGHT = (
-    384  # rows of b in a block of full depth, 590 kB; in one half as deep there are twice as many
-)
+# rows of b in a block of full depth, 590 kB; in one half as deep there are twice as many
+RIGHT = 384
+# Where rows of a lie further apart than this, in bytes, or there are more, its columns are copied:
+# the lines of a tile's columns would not stay in the first cache.
+APART, MANY = 8192, 1024
+SMALL = 1 << 20  # bytes of a whole b, up to which it is in the second cache anyway
 
 
 @part
@@ -73,13 +76,14 @@ def _pack(matrix, i0, i1, k0, k1, width, panels):
 
 
 @part
-def _tile(vectors, depth, left, l, right, r, out, o, stride, before, further):
+def _tile(vectors, depth, left, l, row, column, right, r, width, out, o, stride, before, further):
+    """As those of ``tiles``, so many vectors wide."""
     if vectors == 3:
-        tile_3(depth, left, l, right, r, out, o, stride, before, further)
+        tile_3(depth, left, l, row, column, right, r, width, out, o, stride, before, further)
     elif vectors == 2:
-        tile_2(depth, left, l, right, r, out, o, stride, before, further)
+        tile_2(depth, left, l, row, column, right, r, width, out, o, stride, before, further)
     else:
-        tile_1(depth, left, l, right, r, out, o, stride, before, further)
+        tile_1(depth, left, l, row, column, right, r, width, out, o, stride, before, further)
 
 
 @part
@@ -104,6 +108,10 @@ def _product(a, b, bias, residual, out):
     right = room(depth * min(broad, -(-n // columns) * columns), out)
     edge = room(ROWS * columns, out)
     both = bias.size > 0 and residual.size > 0
+    a_numbers, a_row, a_column = everything_from(a), a.strides[0] // size, a.strides[1] // size
+    b_numbers, b_column = everything_from(b), b.strides[1] // size
+    a_fits = m % ROWS == 0 and (a_column == 1 or (k <= MANY and a_column * size <= APART))
+    b_fits = n % lanes == 0 and b.strides[0] == size and n * k * size <= SMALL
     for j0 in range(0, n, broad):
         j1 = min(n, j0 + broad)
         for k0 in range(0, k, depth):
@@ -117,10 +125,12 @@ def _product(a, b, bias, residual, out):
                     before = np.int64(bias.ctypes.data)
                 elif residual.size > 0:
                     before, further = np.int64(residual.ctypes.data), beyond
-            _pack(b, j0, j1, k0, k1, columns, right)
+            if not b_fits:
+                _pack(b, j0, j1, k0, k1, columns, right)
             for i0 in range(0, m, LEFT):
                 i1 = min(m, i0 + LEFT)
-                _pack(a, i0, i1, k0, k1, ROWS, left)
+                if not a_fits:
+                    _pack(a, i0, i1, k0, k1, ROWS, left)
                 for i in range(i0, i1, ROWS):
                     high = min(ROWS, i1 - i)
                     if k0 == 0 and both:
@@ -128,17 +138,27 @@ def _product(a, b, bias, residual, out):
                             numbers, i * stride + j0, stride, residuals, i * beyond + j0, beyond,
                             bias, j0, high, j1 - j0,
                         )  # fmt: skip
+                    some_a, l, a_down, a_on = left, (i - i0) * steps, 1, ROWS
+                    if a_fits:
+                        some_a, a_down, a_on = a_numbers, a_row, a_column
+                        l = i * a_row + k0 * a_column
                     for j in range(j0, j1, columns):
                         wide = min(columns, j1 - j)
                         vectors = -(-wide // lanes)
-                        l, r, o = (i - i0) * steps, (j - j0) * steps, i * stride + j
+                        some_b, r, b_on, o = right, (j - j0) * steps, columns, i * stride + j
+                        if b_fits:
+                            some_b, r, b_on = b_numbers, j + k0 * b_column, b_column
                         at = before + (i * further + j) * size if before else np.int64(0)
                         if high == ROWS and wide == vectors * lanes:
                             _tile(
-                                vectors, steps, left, l, right, r, numbers, o, stride, at, further
-                            )
+                                vectors, steps, some_a, l, a_down, a_on, some_b, r, b_on,
+                                numbers, o, stride, at, further,
+                            )  # fmt: skip
                             continue
-                        _tile(vectors, steps, left, l, right, r, edge, 0, columns, 0, 0)
+                        _tile(
+                            vectors, steps, some_a, l, a_down, a_on, some_b, r, b_on,
+                            edge, 0, columns, 0, 0,
+                        )  # fmt: skip
                         for row in range(high):
                             for column in range(wide):
                                 number = edge[row * columns + column]

@@ -83,8 +83,8 @@ def _address(context, builder, array_type, array, offset):
 def _sums(lane, depth, numbers, step, row, width, before):
     """before[i, j] + Σ_k numbers[i][k step] row[k width + j lanes], over k < depth, at least one.
 
-    ``numbers`` are an address and how many numbers further, for each i; each of ``before`` is a
-    vector that stays in a register. Instructions that follow come after the loop.
+    ``numbers`` is an address for each i; each of ``before`` is a vector that stays in a register.
+    Instructions that follow come after the loop.
     """
     builder, vectors = lane.builder, range(1 + max(j for _, j in before))
     entry, loop = builder.block, builder.append_basic_block("sum")
@@ -96,11 +96,10 @@ def _sums(lane, depth, numbers, step, row, width, before):
     changes = [
         (k, _INT(0), builder.add(k, _INT(1))),
         (offset, _INT(0), builder.add(offset, step)),
-        (this, row, builder.gep(this, [_INT(width)])),
+        (this, row, builder.gep(this, [width])),
     ]
-    for i, (address, further) in enumerate(numbers):
-        place = builder.gep(builder.gep(address, [offset]), [_INT(further)])
-        left = lane.everywhere(place)  # one at a time, for registers are few
+    for i, address in enumerate(numbers):
+        left = lane.everywhere(builder.gep(address, [offset]))  # one at a time: registers are few
         for j in vectors:
             total = sums[i, j]
             changes.append((total, before[i, j], lane.multiply_add(left, right[j], total)))
@@ -115,20 +114,24 @@ def _sums(lane, depth, numbers, step, row, width, before):
 
 def _tile(vectors):
     @intrinsic
-    def tile(typing_context, depth, left, l, right, r, out, o, stride, before, step):
-        """out[o + i stride + j] = Σ_k left[l + k ROWS + i] right[r + k COLUMNS + j]
+    def tile(
+        typing_context, depth, left, l, row, column, right, r, width, out, o, stride, before, step
+    ):
+        """out[o + i stride + j] = Σ_k left[l + i row + k column] right[r + k width + j]
 
         plus the number i step + j after the address ``before``, if that is not 0: what stands in
         ``out``, say, or, with a ``step`` of 0, the same for all rows.
         """
-        signature = types.void(depth, left, l, right, r, out, o, stride, before, step)
+        signature = types.void(
+            depth, left, l, row, column, right, r, width, out, o, stride, before, step
+        )
 
         def generate(context, builder, signature, arguments):
-            depth, left, l, right, r, out, o, stride, before, step = arguments
+            depth, left, l, row, column, right, r, width, out, o, stride, before, step = arguments
             lane = _Vectors(context, builder, signature.args[1])
             a = _address(context, builder, signature.args[1], left, l)
-            b = _address(context, builder, signature.args[3], right, r)
-            c = _address(context, builder, signature.args[5], out, o)
+            b = _address(context, builder, signature.args[5], right, r)
+            c = _address(context, builder, signature.args[8], out, o)
             places = [(i, j) for i in range(ROWS) for j in range(vectors)]
 
             def addresses(start, stride):
@@ -139,9 +142,9 @@ def _tile(vectors):
             for target in targets.values():  # what the sum replaces, which is needed at its end
                 lane.prefetch(target)
 
-            numbers = [(a, i) for i in range(ROWS)]
+            numbers = [builder.gep(a, [builder.mul(_INT(i), row)]) for i in range(ROWS)]
             nothing = dict.fromkeys(places, lane.zero)
-            new = _sums(lane, depth, numbers, _INT(ROWS), b, VECTORS * lane.lanes, nothing)
+            new = _sums(lane, depth, numbers, column, b, width, nothing)
             add = builder.icmp_unsigned("!=", before, before.type(0))
             with builder.if_else(add) as (adding, writing):
                 with adding:
@@ -181,14 +184,14 @@ def _strip(rows):
                 _address(context, builder, signature.args[i], array, first)
                 for i, array, first in ((1, a, x), (5, b, y), (7, c, z))
             )
-            numbers = [(builder.gep(at_a, [builder.mul(_INT(i), row)]), 0) for i in range(rows)]
+            numbers = [builder.gep(at_a, [builder.mul(_INT(i), row)]) for i in range(rows)]
             places = {
                 (i, j): builder.gep(at_c, [_INT(i * width + j * lane.lanes)])
                 for i in range(rows)
                 for j in vectors
             }
             before = {place: lane.load(address) for place, address in places.items()}
-            new = _sums(lane, depth, numbers, column, at_b, width, before)
+            new = _sums(lane, depth, numbers, column, at_b, _INT(width), before)
             for place, address in places.items():
                 lane.store(new[place], address)
             return context.get_dummy_value()

@@ -152,6 +152,25 @@ def test_anything_else_is_refused(folder: Path, argument: Any, message: str) -> 
         filled(fill, np.arange(3.0))
 
 
+times = borrowed("tiles", "times")
+
+
+def _tripled(x, y, side):  # type: ignore[no-untyped-def]
+    for first in range(0, x.size, side):
+        times(x, first, x.dtype.type(3), y, first, side)  # which takes constants only
+
+
+def test_a_last_argument_that_is_a_constant(folder: Path, compiled: list[str]) -> None:
+    """Of one function a loop for each, which are kept apart."""
+    x = np.arange(64, dtype="f")
+    for _ in range(2):  # the second time they are kept
+        for side in (16, 32):
+            y = np.zeros_like(x)
+            loop(_tripled, last=side)(x, y)
+            np.testing.assert_array_equal(y, 3 * x)
+    assert [name.rpartition("-")[2] for name in compiled] == ["=16", "=32"]
+
+
 def test_any_layout(folder: Path) -> None:
     """Where the loop asks for it, one function does for all."""
     fill = loop(any_layout=True)(_fill)

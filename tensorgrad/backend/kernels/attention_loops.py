@@ -6,7 +6,7 @@ together and stand side by side in memory, as the columns of every matrix: score
 queries [d, 32], results [e, 32]. So every innermost loop has the constant length 32, which becomes
 vector instructions without a remainder, and a maximum or a sum over the keys adds whole rows. Where
 there are no more than 16 queries, that many stand side by side: every part is told the ``side``,
-and compiled for either, as it is a constant where the loops call it.
+and compiled for either, which the loops know as a constant.
 
 As in ``attention``, two numbers are saved for each query, its largest score and its softmax's
 denominator (Dao et al. 2022, section 3.1), and what is dropped follows from seeds.
@@ -293,8 +293,7 @@ def _softmax_vjp(gp, p, keys, along, side):
             gp[below + j] = (gp[below + j] - along[j]) * p[below + j]
 
 
-@part
-def _forward_of(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor, side):
+def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor, side):
     n, d, m, e = q.shape[2], q.shape[3], k.shape[2], v.shape[3]
     d4, e4, m4 = _fours(d), _fours(e), _fours(m)
     k_rows, v_rows, s = _zeros(q, m4 * d4), _zeros(q, m4 * e4), _zeros(q, KEYS * side)
@@ -336,8 +335,7 @@ def _forward_of(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, l
     give_back(rows)
 
 
-@part
-def _vjp_of(
+def _vjp(
     q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit,
     factor, side,
 ):  # fmt: skip
@@ -415,34 +413,8 @@ def _vjp_of(
     give_back(rows)
 
 
-@loop(any_layout=True)
-def _forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor):
-    _forward_of(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor, SIDE)
-
-
-@loop(any_layout=True)
-def _short_forward(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor):
-    _forward_of(q, k, v, out, peaks, sums, seeds, which, masks, scale, causal, limit, factor, SHORT)
-
-
-@loop(any_layout=True)
-def _vjp(
-    q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit, factor
-):
-    _vjp_of(
-        q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit,
-        factor, SIDE,
-    )  # fmt: skip
-
-
-@loop(any_layout=True)
-def _short_vjp(
-    q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit, factor
-):
-    _vjp_of(
-        q, k, v, g, peaks, sums, gq, gk, gv, g_mask, seeds, which, masks, scale, causal, limit,
-        factor, SHORT,
-    )  # fmt: skip
+_long_forward, _short_forward = (loop(_forward, any_layout=True, last=n) for n in (SIDE, SHORT))
+_long_vjp, _short_vjp = (loop(_vjp, any_layout=True, last=n) for n in (SIDE, SHORT))
 
 
 # --- the kernel -----------------------------------------------------------------------------------
@@ -477,7 +449,7 @@ def forward(q, k, v, mask, seeds, *, scale, causal, dropout):
     peaks, sums = (np.empty(arrays[0].shape[:3], q.dtype) for _ in range(2))
     *heads, masks = _of_heads(q, k, mask, seeds)
     numbers = float(scale), causal, *_odds(dropout)
-    loops = _short_forward if q.shape[-2] <= SHORT else _forward
+    loops = _short_forward if q.shape[-2] <= SHORT else _long_forward
     spread(loops, (*arrays, peaks, sums, *heads), masks, *numbers, work=_work(q, k))
     return out, (peaks, sums)
 
@@ -493,7 +465,7 @@ def vjp(g, inputs, saved, needs, *, scale, causal, dropout):
     *heads, masks = _of_heads(q, k, mask, seeds)
     numbers = float(scale), causal, *_odds(dropout)
     arrays = (q2, k2, v2, g2, *saved, *gradients, *heads)
-    loops = _short_vjp if q.shape[-2] <= SHORT else _vjp
+    loops = _short_vjp if q.shape[-2] <= SHORT else _long_vjp
     spread(loops, arrays, masks, *numbers, work=3 * _work(q, k))
     return gq, gk, gv, g_mask if needs[3] else None, None
 

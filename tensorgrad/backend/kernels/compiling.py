@@ -18,7 +18,7 @@ from numba.core.registry import cpu_target
 from numba.extending import typeof_impl
 
 from . import lanes, machine_code, objects, tiles  # noqa: F401 (lanes and tiles: Numba is told)
-from .parts import Borrowed, Part
+from .parts import CONSTANT, Borrowed, Part
 
 _config: Any = numba.config
 _njit: Any = numba.njit
@@ -83,6 +83,8 @@ def _numbas(kind: str) -> Any:
     """Numba's type of arguments of a kind."""
     if kind in NUMBERS:
         return NUMBERS[kind][1]
+    if kind.startswith(CONSTANT):
+        return types.literal(int(kind[1:]))
     layout: Any = kind[2]
     aligned = not kind.endswith("u")
     return types.Array(numba.from_dtype(np.dtype(kind[0])), int(kind[1]), layout, aligned=aligned)
@@ -110,6 +112,9 @@ class _Entry:
         self.overflow = self.builder.alloca(_HALF)
         self.arguments = arguments = [room, self.builder.add(room, _WORD(8))]
         for i, kind in enumerate(kinds):
+            if kind.startswith(CONSTANT):  # the last, for which there is no object
+                arguments.append(_WORD(int(kind[1:])))
+                continue
             thing = self._at(own.args[1], 8 * i)
             arguments += self._number(thing, kind) if kind in NUMBERS else self._array(thing, kind)
         state = self._call("PyEval_SaveThread", _WORD)

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import launch
 from . import machine_code, objects
-from .parts import Part
+from .parts import CONSTANT, Part
 
 _compiling = RLock()  # of several threads that want the same loop one compiles it
 
@@ -26,11 +26,17 @@ announced = launch.rank() > 0  # of several processes the first says that kernel
 
 
 class Loop(Part):
-    """What Python calls; of a loop ``any_layout``, arrays need not be in C's order to be quick."""
+    """What Python calls; of a loop ``any_layout``, arrays need not be in C's order to be quick.
 
-    def __init__(self, function: Callable, any_layout: bool = False) -> None:
+    ``last``, an integer that it is compiled for, is the function's last argument, if that has one
+    more than the loop is called with.
+    """
+
+    def __init__(
+        self, function: Callable, any_layout: bool = False, last: int | None = None
+    ) -> None:
         super().__init__(function)
-        self.any_layout = any_layout
+        self.any_layout, self.last = any_layout, last
         self._entries: dict[tuple[str, ...], Callable] = {}
         self._latest: Callable = _nothing_fits
 
@@ -51,6 +57,8 @@ class Loop(Part):
     def _call(self, arguments: tuple[Any, ...]) -> None:
         arguments = tuple(map(_plain, arguments))
         kinds = tuple(self._kind(argument) for argument in arguments)
+        if self.last is not None:
+            kinds += (f"{CONSTANT}{self.last}",)
         with _compiling:
             entry = self._entries.get(kinds) or self._find(kinds)
             self._entries[kinds] = self._latest = entry

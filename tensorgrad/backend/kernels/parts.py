@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+CONSTANT = "="  # before a number, the kind of an argument that is always that
+
 
 class Part:
     """A function that loops call; Numba compiles it with them."""

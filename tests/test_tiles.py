@@ -36,7 +36,12 @@ def product(
 
 
 def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
-    """The same numbers: rows or columns side by side, within a larger array or not."""
+    """The same numbers: rows or columns side by side, within a larger array or not; or from behind,
+    as ``flip`` lays them out."""
+    if "backwards" in layout:
+        return laid_out(x[::-1, ::-1], layout.replace(" backwards", ""))[::-1, ::-1]
+    if "from below" in layout:
+        return laid_out(x[::-1], layout.replace(" from below", ""))[::-1]
     if "columns" in layout:
         return laid_out(x.T, layout.replace("columns", "rows")).T
     wide = np.full((x.shape[0], x.shape[1] + 5), np.nan, x.dtype)
@@ -44,7 +49,10 @@ def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
     return wide[:, 2:-3] if "within" in layout else np.ascontiguousarray(x)
 
 
-LAYOUTS = ["rows", "columns", "rows within", "columns within"]
+LAYOUTS = [
+    "rows", "columns", "rows within", "columns within", "rows from below", "columns from below",
+    "columns within backwards",
+]  # fmt: skip
 
 
 @given(

@@ -180,7 +180,7 @@ def product(a, b, bias, residual, out):
     bias = none[0] if bias is None else np.ascontiguousarray(bias)
     if residual is None:
         residual = none
-    elif residual.strides[1] != residual.itemsize:
+    elif residual.strides[1] != residual.itemsize or residual.strides[0] < 0:
         residual = np.ascontiguousarray(residual)
     _product(_beside(a), _beside(b).T, bias, residual, out)
 
@@ -191,5 +191,6 @@ def _nothing(dtype):
 
 
 def _beside(matrix):
-    """The same numbers, rows or columns side by side."""
-    return matrix if matrix.itemsize in matrix.strides else np.ascontiguousarray(matrix)
+    """The same numbers, rows or columns side by side and none before the first."""
+    usual = matrix.itemsize in matrix.strides and min(matrix.strides) >= 0
+    return matrix if usual else np.ascontiguousarray(matrix)

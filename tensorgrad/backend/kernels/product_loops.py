@@ -192,5 +192,6 @@ def _nothing(dtype):
 
 def _beside(matrix):
     """The same numbers, rows or columns side by side and none before the first."""
-    usual = matrix.itemsize in matrix.strides and min(matrix.strides) >= 0
+    size, (down, on) = matrix.itemsize, matrix.strides
+    usual = (on == size and down >= 0) or (down == size and on >= 0)
     return matrix if usual else np.ascontiguousarray(matrix)

@@ -84,7 +84,7 @@ def backward(
 
     def added(to: Any) -> None:
         """Those who wait for all of a leaf's ``.grad``, to which was added, have a turn."""
-        if to.hooks and to.hooks.after and to not in complete:
+        if to.hooks.after and to not in complete:
             complete.add(to)
             heappush(queue, after_its_users(to))
 
@@ -93,7 +93,7 @@ def backward(
         if not isinstance(to, Node) and inputs is None and not (watched and _is_seen(to)):
             if not _add_to_grad(to, g):
                 return False
-            if watched:
+            if to.hooks:
                 added(to)
             return True
         if to in owned and (g.shape, g.dtype) == (to.shape, pending[to].dtype):
@@ -126,7 +126,7 @@ def backward(
         if not is_node and not (watched and _is_seen(to)):
             if inputs is None:
                 _add(to, g, fresh, create_graph)
-                if watched:
+                if to.hooks:
                     added(to)
             elif id(to) in targets:
                 found[id(to)] = found[id(to)] + g if id(to) in found else ours(g, fresh)

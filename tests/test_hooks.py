@@ -306,6 +306,29 @@ def test_a_leaf_with_hooks_is_done_before_earlier_operations():
     assert order == ["late", "w", "early", "x"]
 
 
+def test_a_hook_that_is_registered_during_the_pass(monkeypatch):
+    """Though nothing was hooked when it began; on a leaf that is used twice, and told once."""
+    w, seen = tensorgrad.ones(2, requires_grad=True), []
+
+    class Register(tensorgrad.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            w.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.tolist()))
+            return g
+
+    monkeypatch.setattr("tensorgrad.engine.hooked", set())  # whatever other tests have left
+    (Register.apply(w * 2) + w).sum().backward()
+    assert seen[-1:] == [[3.0, 3.0]]
+    seen.clear()
+    monkeypatch.undo()
+    w.sum().backward()
+    assert seen == [[4.0, 4.0]]
+
+
 def test_hooks_live_and_die_with_their_node():
     gc.collect()
     gc.disable()
